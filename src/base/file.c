@@ -1,0 +1,203 @@
+/* file.c - mapped reading and atomic writing. */
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum crl_status open_regular(const char *path, int *fd, uint64_t *size, struct crl_err *err)
+{
+    struct stat st;
+
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0) return crl_fail(err, errno == ENOENT ? CRL_ENOENT : CRL_EIO, "%s: %s", path, strerror(errno));
+    if (fstat(*fd, &st) || !S_ISREG(st.st_mode)) {
+        close(*fd);
+        return crl_fail(err, CRL_EIO, "%s: not a regular file", path);
+    }
+    *size = (uint64_t)st.st_size;
+    return CRL_OK;
+}
+
+enum crl_status crl_map_open(struct crl_map *m, const char *path, struct crl_err *err)
+{
+    enum crl_status st;
+    uint64_t size;
+    void *p = NULL;
+    int fd;
+
+    m->data = NULL;
+    m->size = 0;
+    st = open_regular(path, &fd, &size, err);
+    if (st) return st;
+    if (size > SIZE_MAX) st = crl_fail(err, CRL_ERANGE, "%s: too large to map", path);
+    if (!st && size) {
+        p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) st = crl_fail(err, CRL_EIO, "%s: cannot map: %s", path, strerror(errno));
+    }
+    close(fd);
+    if (st) return st;
+    m->data = p;
+    m->size = size;
+    return CRL_OK;
+}
+
+void crl_map_close(struct crl_map *m)
+{
+    if (m->data) munmap((void *)(uintptr_t)m->data, (size_t)m->size);
+    m->data = NULL;
+    m->size = 0;
+}
+
+enum crl_status crl_file_read(char **data, size_t *len, const char *path, size_t most, struct crl_err *err)
+{
+    enum crl_status st;
+    uint64_t size;
+    size_t done = 0;
+    char *buf = NULL;
+    int fd;
+
+    *data = NULL;
+    *len = 0;
+    st = open_regular(path, &fd, &size, err);
+    if (st) return st;
+    if (size > most) st = crl_fail(err, CRL_ERANGE, "%s: %llu bytes, at most %zu are accepted", path,
+                                   (unsigned long long)size, most);
+    if (!st && !(buf = crl_alloc((size_t)size + 1, 1)))
+        st = crl_fail(err, CRL_ENOMEM, "%s: no memory for %llu bytes", path, (unsigned long long)size);
+    while (!st && done < size) {
+        ssize_t n = read(fd, buf + done, (size_t)size - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) st = crl_fail(err, CRL_EIO, "%s: %s", path, strerror(errno));
+        else if (n == 0) st = crl_fail(err, CRL_EIO, "%s: shrank while being read", path);
+        else done += (size_t)n;
+    }
+    close(fd);
+    if (st) {
+        crl_free(buf);
+        return st;
+    }
+    *data = buf;
+    *len = (size_t)size;
+    return CRL_OK;
+}
+
+bool crl_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+bool crl_file_is_dir(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+char *crl_path_join(const char *dir, const char *name)
+{
+    size_t a = strlen(dir), b = strlen(name);
+    char *p = crl_alloc(a + b + 2, 1);
+
+    if (!p) return NULL;
+    memcpy(p, dir, a);
+    if (a && dir[a - 1] != '/') p[a++] = '/';
+    memcpy(p + a, name, b + 1);
+    return p;
+}
+
+struct crl_out {
+    int fd;
+    char *path;    /* final name */
+    char *partial; /* name while being written; NULL once committed */
+};
+
+enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err)
+{
+    struct crl_out *o = crl_alloc(1, sizeof *o);
+    size_t len = strlen(path) + 40;
+
+    *out = NULL;
+    if (!o) return crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
+    o->fd = -1;
+    o->path = crl_strdup(path);
+    o->partial = crl_alloc(len, 1);
+    if (!o->path || !o->partial) {
+        crl_free(o->partial);
+        o->partial = NULL;
+        crl_out_close(o);
+        return crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
+    }
+    snprintf(o->partial, len, "%s.partial-%ld", path, (long)getpid());
+    o->fd = open(o->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (o->fd < 0) {
+        enum crl_status st = crl_fail(err, CRL_EIO, "%s: cannot create: %s", o->partial, strerror(errno));
+        crl_free(o->partial);
+        o->partial = NULL;
+        crl_out_close(o);
+        return st;
+    }
+    *out = o;
+    return CRL_OK;
+}
+
+enum crl_status crl_out_write(struct crl_out *out, uint64_t offset, const void *data, size_t len, struct crl_err *err)
+{
+    const char *p = data;
+
+    while (len) {
+        ssize_t n = pwrite(out->fd, p, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0)
+            return crl_fail(err, errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? CRL_EFULL : CRL_EIO,
+                            "%s: %s", out->path, strerror(errno));
+        p += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return CRL_OK;
+}
+
+enum crl_status crl_out_commit(struct crl_out *out, struct crl_err *err)
+{
+    if (fsync(out->fd)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+    if (close(out->fd)) {
+        out->fd = -1;
+        return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+    }
+    out->fd = -1;
+    if (rename(out->partial, out->path)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+    crl_free(out->partial);
+    out->partial = NULL;
+    return CRL_OK;
+}
+
+void crl_out_close(struct crl_out *out)
+{
+    if (!out) return;
+    if (out->fd >= 0) close(out->fd);
+    if (out->partial) unlink(out->partial);
+    crl_free(out->partial);
+    crl_free(out->path);
+    crl_free(out);
+}
+
+enum crl_status crl_file_write(const char *path, const void *data, size_t len, struct crl_err *err)
+{
+    struct crl_out *out;
+    enum crl_status st = crl_out_open(&out, path, err);
+
+    if (st) return st;
+    st = crl_out_write(out, 0, data, len, err);
+    if (!st) st = crl_out_commit(out, err);
+    crl_out_close(out);
+    return st;
+}
