@@ -1,0 +1,10 @@
+# Unit tests on cmocka; each program is one file tests/unit/test_<module>.c with what it tests linked in.
+if HAVE_CMOCKA
+UNIT_TESTS = tests/unit/test_base
+check_PROGRAMS += $(UNIT_TESTS)
+TESTS += $(UNIT_TESTS)
+endif
+
+%C%_unit_test_base_SOURCES = %D%/unit/test_base.c
+%C%_unit_test_base_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_base_LDADD = src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
