@@ -53,11 +53,18 @@ AC_DEFUN([CRL_WARNINGS], [
   AC_SUBST([WARN_CFLAGS])
 ])
 
-dnl CRL_SANITIZERS - --enable-sanitize builds everything with the address and undefined-behaviour sanitizers.
+dnl CRL_SANITIZERS - --enable-sanitize builds everything with the address and undefined-behaviour sanitizers;
+dnl --enable-fuzz the same for the fuzz harnesses, which FUZZ_ENGINE then links with libFuzzer.
 AC_DEFUN([CRL_SANITIZERS], [
   AC_ARG_ENABLE([sanitize], [AS_HELP_STRING([--enable-sanitize], [address and undefined-behaviour sanitizers])])
-  AS_IF([test "x$enable_sanitize" = xyes],
+  AC_ARG_ENABLE([fuzz], [AS_HELP_STRING([--enable-fuzz], [fuzz harnesses for libFuzzer, with the sanitizers (clang)])])
+  AS_IF([test "x$enable_sanitize" = xyes || test "x$enable_fuzz" = xyes],
     [SANITIZE_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"])
+  AS_IF([test "x$enable_fuzz" = xyes],
+    [SANITIZE_CFLAGS="$SANITIZE_CFLAGS -fsanitize=fuzzer-no-link"
+     FUZZ_ENGINE="-fsanitize=fuzzer"])
   AC_SUBST([SANITIZE_CFLAGS])
+  AC_SUBST([FUZZ_ENGINE])
   AM_CONDITIONAL([SANITIZE], [test "x$enable_sanitize" = xyes])
+  AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" = xyes])
 ])

@@ -8,3 +8,8 @@ endif
 %C%_unit_test_base_SOURCES = %D%/unit/test_base.c
 %C%_unit_test_base_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_base_LDADD = src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+# The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
+STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh
+dist_check_SCRIPTS += $(STYLE_CHECKS)
+TESTS += $(STYLE_CHECKS)

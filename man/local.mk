@@ -1,0 +1,2 @@
+# One page per command, corral-<command>.1, and the overview; tests/check_man.sh compares them with --help.
+dist_man_MANS += %D%/corral.1

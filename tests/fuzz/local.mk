@@ -1,0 +1,30 @@
+# One fuzz harness per parser, fuzz_<name>.c with LLVMFuzzerTestOneInput. With replay.c it is a plain program which
+# runs its property on files; replay_all.sh, part of `make check`, feeds it corpus/<name>/. `make fuzz` links the
+# same files with libFuzzer instead (configure --enable-fuzz). A new harness adds two lines:
+#
+#   FUZZERS += %D%/fuzz_<name>
+#   %C%_fuzz_<name>_LDADD = $(FUZZ_LDADD)
+FUZZERS =
+
+check_PROGRAMS += $(FUZZERS)
+dist_check_SCRIPTS += %D%/replay_all.sh
+TESTS += %D%/replay_all.sh
+
+if FUZZ
+FUZZ_LDADD = $(FUZZ_ENGINE) $(LDADD)
+else
+FUZZ_LDADD = %D%/libreplay.la $(LDADD)
+endif
+check_LTLIBRARIES += %D%/libreplay.la
+%C%_libreplay_la_SOURCES = %D%/replay.c
+
+fuzz-replay: $(FUZZERS)
+	@$(AM_TESTS_ENVIRONMENT) $(SHELL) $(srcdir)/%D%/replay_all.sh
+
+# Builds the harnesses with clang and libFuzzer in the subfolder fuzz/; run one as
+#   fuzz/tests/fuzz/fuzz_<name> -max_total_time=60 NEW-FOLDER SRCDIR/tests/fuzz/corpus/<name>
+fuzz:
+	@command -v clang >/dev/null || { echo 'make fuzz needs clang' >&2; exit 1; }
+	@$(MKDIR_P) fuzz
+	@test -f fuzz/Makefile || (cd fuzz && '$(abs_srcdir)/configure' -q --enable-fuzz CC=clang CFLAGS='-O1 -g')
+	$(MAKE) $(AM_MAKEFLAGS) -C fuzz $(FUZZERS)
