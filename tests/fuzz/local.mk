@@ -3,7 +3,7 @@
 # same files with libFuzzer instead (configure --enable-fuzz). A new harness adds two lines:
 #
 #   FUZZERS += %D%/fuzz_<name>
-#   %C%_fuzz_<name>_LDADD = $(FUZZ_LDADD)
+#   %C%_fuzz_<name>_LDADD = $(FUZZ_LIBS)
 FUZZERS =
 
 check_PROGRAMS += $(FUZZERS)
@@ -11,9 +11,9 @@ dist_check_SCRIPTS += %D%/replay_all.sh
 TESTS += %D%/replay_all.sh
 
 if FUZZ
-FUZZ_LDADD = $(FUZZ_ENGINE) $(LDADD)
+FUZZ_LIBS = $(FUZZ_ENGINE) $(LDADD)
 else
-FUZZ_LDADD = %D%/libreplay.la $(LDADD)
+FUZZ_LIBS = %D%/libreplay.la $(LDADD)
 endif
 check_LTLIBRARIES += %D%/libreplay.la
 %C%_libreplay_la_SOURCES = %D%/replay.c
