@@ -1,0 +1,180 @@
+/* q4.c - 4-bit panels with fitted levels. */
+#include "quant/q4.h"
+
+#include "base/bytes.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Levels of least squared error for normally distributed weights when the scale of every block of 32 is searched as
+ * below; found by alternating between best scales and centroids (docs/quality.md, "Levels"). */
+const int8_t crl_q4_level_default[16] = { -127, -100, -79, -62, -47, -34, -21, -9, 2, 13, 25, 36, 50, 65, 83, 106 };
+
+/* The weight of largest magnitude is tried at these multiples of either end of the levels. Above 1 it is clipped. */
+static const float reach[] = { 0.80f, 0.85f, 0.90f, 0.95f, 1.0f, 1.05f, 1.10f, 1.15f, 1.20f };
+
+#define N_REACH (sizeof reach / sizeof *reach)
+
+/* Where code c ends and c + 1 begins, in units of the levels. */
+static void midpoints(float mid[15], const int8_t level[16])
+{
+    for (int c = 0; c < 15; c++) mid[c] = ((float)level[c] + (float)level[c + 1]) / 2;
+}
+
+/* Codes nearest to w * inv, as level values and as codes; halves go down. */
+static void nearest(unsigned char code[CRL_BLOCK], float value[CRL_BLOCK], const float w[CRL_BLOCK], float inv,
+                    const float mid[15], const int8_t level[16])
+{
+    for (int j = 0; j < CRL_BLOCK; j++) {
+        float v = w[j] * inv;
+        int c = 0;
+        for (int i = 0; i < 15; i++) c += v > mid[i];
+        code[j] = (unsigned char)c;
+        value[j] = level[c];
+    }
+}
+
+float crl_q4_sum32(const float v[CRL_BLOCK])
+{
+    float s[16];
+
+    for (int j = 0; j < 16; j++) s[j] = v[j] + v[j + 16];
+    for (int half = 8; half; half /= 2)
+        for (int j = 0; j < half; j++) s[j] += s[j + half];
+    return s[0];
+}
+
+/* The scale that fits w best over the candidates, refitted to the codes it gives; 0 for a block of zeros. */
+static float best_scale(const float w[CRL_BLOCK], const float mid[15], const int8_t level[16])
+{
+    float big = 0, best = 0, best_gain = 0;
+
+    for (int j = 0; j < CRL_BLOCK; j++)
+        if (fabsf(w[j]) > fabsf(big)) big = w[j];
+    if (!(fabsf(big) > 1e-30f)) return 0; /* below this the products underflow */
+    for (size_t t = 0; t < 2 * N_REACH; t++) {
+        float end = level[t % 2 ? 15 : 0] * reach[t / 2], value[CRL_BLOCK], wv[CRL_BLOCK], vv[CRL_BLOCK], a, b;
+        unsigned char code[CRL_BLOCK];
+
+        nearest(code, value, w, end / big, mid, level);
+        for (int j = 0; j < CRL_BLOCK; j++) {
+            wv[j] = w[j] / big * value[j];
+            vv[j] = value[j] * value[j];
+        }
+        a = crl_q4_sum32(wv);
+        b = crl_q4_sum32(vv);
+        if (b > 0 && a * a > best_gain * b) { /* squared error = sum w^2 - a^2 / b */
+            best_gain = a * a / b;
+            best = a / b;
+        }
+    }
+    return best * big;
+}
+
+/* Block b of row w, padded with zeros; non-finite weights become 0 and are counted. */
+static size_t load_block(float out[CRL_BLOCK], const float *w, size_t b, size_t k)
+{
+    size_t bad = 0;
+
+    for (size_t j = 0; j < CRL_BLOCK; j++) {
+        size_t at = b * CRL_BLOCK + j;
+        out[j] = at < k ? w[at] : 0;
+        if (!isfinite(out[j])) {
+            out[j] = 0;
+            bad++;
+        }
+    }
+    return bad;
+}
+
+static void put_codes(unsigned char *codes, const unsigned char code[CRL_BLOCK], size_t row, size_t b)
+{
+    for (size_t g = 0; g < CRL_BLOCK / 4; g++) /* k-group g of 4 sits in vector g / 2, nibble g % 2 */
+        for (size_t j = 0; j < 4; j++)
+            codes[(b * 4 + g / 2) * 64 + row * 4 + j] |= (unsigned char)(code[g * 4 + j] << (g % 2 * 4));
+}
+
+size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16])
+{
+    size_t kp = crl_k_pad(k), nb = kp / CRL_BLOCK, bad = 0;
+    unsigned char *row_scale = panel, *scales = row_scale + CRL_PANEL_ROWS * sizeof(float);
+    unsigned char *codes = row_scale + crl_q4_scale_bytes(kp);
+    float mid[15], w[CRL_BLOCK], value[CRL_BLOCK];
+    unsigned char code[CRL_BLOCK];
+
+    memset(panel, 0, crl_panel_bytes(CRL_Q4, k));
+    midpoints(mid, level);
+    for (size_t r = 0; r < CRL_PANEL_ROWS; r++) {
+        float most = 0, unit;
+
+        for (size_t b = 0; rows[r] && b < nb; b++) {
+            bad += load_block(w, rows[r], b, k);
+            most = fmaxf(most, fabsf(best_scale(w, mid, level)));
+        }
+        unit = most / 127;
+        if (!(unit > 0)) continue;
+        crl_put_le32(row_scale + r * 4, crl_f32_bits(unit));
+        for (size_t b = 0; b < nb; b++) {
+            long s;
+            load_block(w, rows[r], b, k);
+            s = lrintf(best_scale(w, mid, level) / unit);
+            s = s < -127 ? -127 : s > 127 ? 127 : s;
+            scales[b * CRL_PANEL_ROWS + r] = (unsigned char)(int8_t)s;
+            nearest(code, value, w, s ? 1 / ((float)s * unit) : 0, mid, level);
+            put_codes(codes, code, r, b);
+        }
+    }
+    return bad;
+}
+
+static unsigned char code_at(const unsigned char *codes, size_t row, size_t k)
+{
+    size_t g = k / 4;
+    unsigned char two = codes[g / 2 * 64 + row * 4 + k % 4];
+
+    return g % 2 ? two >> 4 : two & 15;
+}
+
+static float row_unit(const unsigned char *panel, size_t row)
+{
+    return crl_f32_from_bits(crl_le32(panel + row * 4));
+}
+
+static float block_scale(const unsigned char *panel, size_t row, size_t b)
+{
+    return (float)(int8_t)panel[CRL_PANEL_ROWS * sizeof(float) + b * CRL_PANEL_ROWS + row];
+}
+
+void crl_q4_row(const unsigned char *panel, size_t row, size_t k, const int8_t level[16], float *out)
+{
+    const unsigned char *codes = panel + crl_q4_scale_bytes(crl_k_pad(k));
+
+    for (size_t j = 0; j < k; j++)
+        out[j] = row_unit(panel, row) * (block_scale(panel, row, j / CRL_BLOCK) * level[code_at(codes, row, j)]);
+}
+
+static float dot_row(const struct crl_mat *w, const unsigned char *panel, const struct crl_act *x, size_t i, size_t row,
+                     size_t kp)
+{
+    const unsigned char *codes = panel + crl_q4_scale_bytes(kp);
+    const int8_t *q = x->q + i * x->k_pad;
+    float acc = 0;
+
+    for (size_t b = 0; b < kp / CRL_BLOCK; b++) {
+        int32_t sum = 0;
+        for (size_t j = b * CRL_BLOCK; j < (b + 1) * CRL_BLOCK; j++) sum += q[j] * w->level[code_at(codes, row, j)];
+        acc = fmaf((float)sum, x->scale[i * x->n_span + b * CRL_BLOCK / CRL_ACT_SPAN] * block_scale(panel, row, b),
+                   acc);
+    }
+    return acc * row_unit(panel, row);
+}
+
+void crl_gemm_q4_scalar(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
+                        size_t lo, size_t hi)
+{
+    for (size_t p = lo; p < hi; p++)
+        for (size_t i = 0; i < m; i++)
+            for (size_t r = 0; r < CRL_PANEL_ROWS; r++)
+                y[i * y_stride + p * CRL_PANEL_ROWS + r] =
+                    dot_row(w, w->panel + p * w->panel_bytes, x, i, r, crl_k_pad(w->k));
+}

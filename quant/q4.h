@@ -1,0 +1,29 @@
+/* q4.h - 4-bit panels: 16 levels per matrix, an int8 scale per 32 weights, a float scale per row (docs/format.md,
+ * "Panels"): the scalar specification. */
+#ifndef CRL_QUANT_Q4_H
+#define CRL_QUANT_Q4_H
+
+#include "quant/act.h"
+#include "quant/mat.h"
+
+/* Bytes of row scales and block scales before the codes of a panel. */
+static inline size_t crl_q4_scale_bytes(size_t k_pad)
+{
+    return CRL_PANEL_ROWS * sizeof(float) + crl_round_up(k_pad / CRL_BLOCK * CRL_PANEL_ROWS, CRL_ALIGN);
+}
+
+/* See crl_panel_pack and crl_mat_row in mat.h. For every block the scale, of either sign since the levels are not
+ * symmetric, is searched that leaves the least squared error; the row scale makes the largest block scale 127, and
+ * codes are chosen again under the scales as stored. All sums run in the order crl_q4_sum32 fixes, so that every
+ * implementation gives the same bytes. */
+size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
+float crl_q4_sum32(const float v[CRL_BLOCK]);
+void crl_q4_row(const unsigned char *panel, size_t row, size_t k, const int8_t level[16], float *out);
+
+/* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.
+ * Within a block of 32 the integer sum is exact; blocks are added by increasing k:
+ * acc = fma(sum, (x scale * block scale), acc); the row scale multiplies the end result. */
+void crl_gemm_q4_scalar(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
+                        size_t lo, size_t hi);
+
+#endif

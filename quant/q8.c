@@ -1,0 +1,91 @@
+/* q8.c - int8 panels. */
+#include "quant/q8.h"
+
+#include "base/bytes.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Byte of (row, k) after the scales: N16K4. */
+static size_t at(size_t row, size_t k)
+{
+    return k / 4 * 64 + row * 4 + k % 4;
+}
+
+/* Smallest bf16 that is not below x >= 0. */
+static uint16_t bf16_up(float x)
+{
+    uint32_t u = crl_f32_bits(x);
+
+    return (uint16_t)((u + 0xffff) >> 16);
+}
+
+static size_t pack_block(unsigned char *codes, unsigned char *scale, const float *w, size_t row, size_t k0, size_t n)
+{
+    float big = 0, s, inv;
+    size_t bad = 0;
+
+    for (size_t j = 0; j < n; j++)
+        if (!isfinite(w[j])) bad++;
+        else if (fabsf(w[j]) > big) big = fabsf(w[j]);
+    crl_put_le16(scale, bf16_up(big / 127));
+    s = crl_bf16_to_f32(crl_le16(scale));
+    inv = s > 0 && 1 / s < INFINITY ? 1 / s : 0;
+    for (size_t j = 0; j < n; j++) {
+        long c = isfinite(w[j]) ? lrintf(w[j] * inv) : 0;
+        codes[at(row, k0 + j)] = (unsigned char)(int8_t)(c < -127 ? -127 : c > 127 ? 127 : c);
+    }
+    return bad;
+}
+
+size_t crl_q8_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k)
+{
+    size_t kp = crl_k_pad(k), bad = 0;
+    unsigned char *scales = panel, *codes = scales + crl_q8_scale_bytes(kp);
+
+    memset(panel, 0, crl_panel_bytes(CRL_Q8, k));
+    for (size_t r = 0; r < CRL_PANEL_ROWS; r++)
+        for (size_t b = 0; rows[r] && b * CRL_BLOCK < k; b++) {
+            size_t k0 = b * CRL_BLOCK, n = k - k0 < CRL_BLOCK ? k - k0 : CRL_BLOCK;
+            bad += pack_block(codes, scales + (b * CRL_PANEL_ROWS + r) * 2, rows[r] + k0, r, k0, n);
+        }
+    return bad;
+}
+
+static float block_scale(const unsigned char *panel, size_t row, size_t b)
+{
+    return crl_bf16_to_f32(crl_le16(panel + (b * CRL_PANEL_ROWS + row) * 2));
+}
+
+void crl_q8_row(const unsigned char *panel, size_t row, size_t k, float *out)
+{
+    const unsigned char *codes = panel + crl_q8_scale_bytes(crl_k_pad(k));
+
+    for (size_t j = 0; j < k; j++)
+        out[j] = block_scale(panel, row, j / CRL_BLOCK) * (float)(int8_t)codes[at(row, j)];
+}
+
+static float dot_row(const unsigned char *panel, const struct crl_act *x, size_t i, size_t row, size_t kp)
+{
+    const unsigned char *codes = panel + crl_q8_scale_bytes(kp);
+    const int8_t *q = x->q + i * x->k_pad;
+    float acc = 0;
+
+    for (size_t b = 0; b < kp / CRL_BLOCK; b++) {
+        int32_t sum = 0;
+        for (size_t j = b * CRL_BLOCK; j < (b + 1) * CRL_BLOCK; j++) sum += q[j] * (int8_t)codes[at(row, j)];
+        acc = fmaf((float)sum, x->scale[i * x->n_span + b * CRL_BLOCK / CRL_ACT_SPAN] * block_scale(panel, row, b),
+                   acc);
+    }
+    return acc;
+}
+
+void crl_gemm_q8_scalar(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
+                        size_t lo, size_t hi)
+{
+    for (size_t p = lo; p < hi; p++)
+        for (size_t i = 0; i < m; i++)
+            for (size_t r = 0; r < CRL_PANEL_ROWS; r++)
+                y[i * y_stride + p * CRL_PANEL_ROWS + r] =
+                    dot_row(w->panel + p * w->panel_bytes, x, i, r, crl_k_pad(w->k));
+}

@@ -1,0 +1,104 @@
+/* gemm_q4.c - q4 weights with a byte shuffle as table look-up and vpdpbusd. Contract: simd/kernels.h, quant/q4.h. */
+#ifndef __AVX512VNNI__
+#error "compile with the AVX512_VNNI flags"
+#endif
+#include "quant/q4.h"
+#include "simd/avx512vnni/tile.h"
+#include "simd/kernels.h"
+
+crl_gemm_q_fn crl_gemm_q4_avx512vnni;
+
+/* level + 128 in every 16-byte lane. */
+CRL_INLINE __m512i level_table(const struct crl_mat *w)
+{
+    __m128i l = _mm_loadu_si128((const __m128i *)w->level);
+
+    return _mm512_broadcast_i32x4(_mm_xor_si128(l, _mm_set1_epi8((char)0x80)));
+}
+
+CRL_INLINE __m512i low_codes(__m512i c, __m512i table)
+{
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(c, _mm512_set1_epi8(15)));
+}
+
+CRL_INLINE __m512i high_codes(__m512i c, __m512i table)
+{
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(15)));
+}
+
+/* 16 int8 block scales as float. */
+CRL_INLINE __m512 scales_at(const unsigned char *panel, size_t b)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(panel + 64 + b * 16))));
+}
+
+static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsigned char *panel, size_t nb,
+                       __m512i table)
+{
+    const unsigned char *codes = panel + crl_q4_scale_bytes(nb * CRL_BLOCK);
+    const int8_t *q = x->q + i * x->k_pad;
+    __m512 acc = _mm512_setzero_ps();
+
+    for (size_t b = 0; b < nb; b++, codes += 256, q += CRL_BLOCK) {
+        __m512i even = _mm512_set1_epi32(x->bias[i * nb + b]), odd = _mm512_setzero_si512();
+        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x->scale[i * x->n_span + b]), scales_at(panel, b));
+
+        CRL_UNROLL for (int v = 0; v < 4; v++) {
+            __m512i c = _mm512_load_si512(codes + v * 64);
+            int32_t a, d;
+            __builtin_memcpy(&a, q + v * 8, 4);
+            __builtin_memcpy(&d, q + v * 8 + 4, 4);
+            _mm_prefetch((const char *)codes + v * 64 + 4096, _MM_HINT_T0);
+            even = _mm512_dpbusd_epi32(even, low_codes(c, table), _mm512_set1_epi32(a));
+            odd = _mm512_dpbusd_epi32(odd, high_codes(c, table), _mm512_set1_epi32(d));
+        }
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scale, acc);
+    }
+    _mm512_storeu_ps(y, _mm512_mul_ps(acc, _mm512_load_ps(panel)));
+}
+
+static void unpack(struct slab *s, int p, const unsigned char *panel, size_t kp, size_t b0, size_t nb, __m512i table)
+{
+    const unsigned char *codes = panel + crl_q4_scale_bytes(kp) + b0 * 256;
+
+    for (size_t b = 0; b < nb; b++) _mm512_store_ps(s->scale[p] + b * 16, scales_at(panel, b0 + b));
+    for (size_t v = 0; v < nb * 4; v++) {
+        __m512i c = _mm512_load_si512(codes + v * 64);
+        _mm512_store_si512(s->u[p] + v * 128, low_codes(c, table));
+        _mm512_store_si512(s->u[p] + v * 128 + 64, high_codes(c, table));
+    }
+}
+
+/* The row scales of one panel go over its 16 columns of y at the end. */
+static void scale_rows(float *y, size_t y_stride, size_t m, const unsigned char *panel)
+{
+    __m512 unit = _mm512_load_ps(panel);
+
+    for (size_t i = 0; i < m; i++)
+        _mm512_storeu_ps(y + i * y_stride, _mm512_mul_ps(_mm512_loadu_ps(y + i * y_stride), unit));
+}
+
+void crl_gemm_q4_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
+                            size_t lo, size_t hi)
+{
+    size_t kp = x->k_pad, n_block = kp / CRL_BLOCK;
+    __m512i table = level_table(w);
+    _Alignas(64) struct slab s;
+
+    if (m == 1) {
+        for (size_t p = lo; p < hi; p++) gemv_panel(y + p * 16, x, 0, w->panel + p * w->panel_bytes, n_block, table);
+        return;
+    }
+    for (size_t p = lo; p < hi; p += TILE_P) {
+        int n = hi - p >= TILE_P ? TILE_P : 1;
+        for (size_t b0 = 0; b0 < n_block; b0 += SLAB_BLOCKS) {
+            size_t nb = n_block - b0 < SLAB_BLOCKS ? n_block - b0 : SLAB_BLOCKS;
+            for (int j = 0; j < n; j++)
+                unpack(&s, j, w->panel + (p + (size_t)j) * w->panel_bytes, kp, b0, nb, table);
+            if (n == 2) slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 2);
+            else slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 1);
+        }
+        for (int j = 0; j < n; j++)
+            scale_rows(y + (p + (size_t)j) * 16, y_stride, m, w->panel + (p + (size_t)j) * w->panel_bytes);
+    }
+}

@@ -1,0 +1,77 @@
+/* kernels.h - the operations that have kernels per instruction set, their contracts, and the choice between them.
+ *
+ * A kernel is single-threaded, allocates nothing and cannot fail. Entry 0 of every operation is the scalar C of
+ * quant/, which is the specification. simd/kernels.def has one row per kernel; docs/kernels.md tells how to add one.
+ *
+ * crl_simd_select picks, once, the last row of each operation that is built in, that the processor has and the
+ * operating system allows, and that the mask lets through. The table is const and passed on. */
+#ifndef CRL_SIMD_KERNELS_H
+#define CRL_SIMD_KERNELS_H
+
+#include "quant/act.h"
+#include "quant/mat.h"
+
+/* Named bundles of instructions, weakest first. A level includes what its kernels need, nothing is implied by order. */
+enum crl_level {
+    CRL_SCALAR,
+    CRL_AVX2,        /* AVX2, FMA, F16C */
+    CRL_AVX512,      /* AVX-512 F, BW, DQ, VL */
+    CRL_AVX512_VNNI, /* and VNNI */
+    CRL_LEVEL_END
+};
+
+/* Quantise row x[k] into row i of a. CRL_ACT: equal to crl_act_row_scalar bit for bit. */
+typedef void crl_act_row_fn(const struct crl_act *a, size_t i, const float *x, size_t k);
+
+/* y[i * y_stride + r] = x[i] . w[r] for the m rows of x and panels [lo, hi) of w; all 16 rows of each panel are
+ * written, so y_stride >= 16 * hi. For one kernel the result of a row does not depend on m, lo or hi. */
+typedef void crl_gemm_q_fn(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
+                           size_t lo, size_t hi);
+
+/* The same for bf16 weights and float x, readable and 0 up to k_pad. */
+typedef void crl_gemm_f_fn(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m,
+                           const struct crl_mat *w, size_t lo, size_t hi);
+
+/* operation, type of its function */
+#define CRL_SIMD_OPS(OP)       \
+    OP(act_row, crl_act_row_fn) \
+    OP(gemm_q8, crl_gemm_q_fn)  \
+    OP(gemm_q4, crl_gemm_q_fn)  \
+    OP(gemm_bf16, crl_gemm_f_fn)
+
+/* How a kernel is held against entry 0: the same bits, or an error bounded by the magnitudes summed. */
+enum crl_tolerance { CRL_EXACT, CRL_DOT };
+
+struct crl_kernels {
+#define OP(op, type)          \
+    type *op;                 \
+    enum crl_level op##_level; /* the level this kernel is of */
+    CRL_SIMD_OPS(OP)
+#undef OP
+};
+
+#define CRL_LEVEL_ALL ((1u << CRL_LEVEL_END) - 1)
+
+/* Bits of the levels this process may use (1u << level). The scalar level is always there. */
+unsigned crl_simd_have(void);
+
+/* Fill the table from levels in `mask` and crl_simd_have(). */
+void crl_simd_select(struct crl_kernels *k, unsigned mask);
+
+/* "scalar", "avx2", "avx512", "avx512vnni". */
+const char *crl_level_name(enum crl_level level);
+
+/* The mask for --isa NAME: NAME and everything weaker. CRL_EUNSUPPORTED when this machine has not got it. */
+enum crl_status crl_simd_mask(unsigned *mask, const char *name, struct crl_err *err);
+
+/* The rows of kernels.def that are built in, for tests and listings. */
+struct crl_kernel_row {
+    const char *op;
+    const char *name;
+    enum crl_level level;
+    enum crl_tolerance tolerance;
+    void (*fn)(void); /* cast back to the operation's type */
+};
+const struct crl_kernel_row *crl_simd_rows(size_t *n);
+
+#endif

@@ -1,0 +1,103 @@
+/* select.c - which levels this process may use, and the table made of them. */
+#include "config.h"
+
+#include "simd/kernels.h"
+
+#include "quant/bf16.h"
+#include "quant/q4.h"
+#include "quant/q8.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* A typed prototype per row: a kernel that disagrees with its operation does not compile. */
+#define TYPE_act_row crl_act_row_fn
+#define TYPE_gemm_q8 crl_gemm_q_fn
+#define TYPE_gemm_q4 crl_gemm_q_fn
+#define TYPE_gemm_bf16 crl_gemm_f_fn
+#define K(op, level, fn, tolerance) extern TYPE_##op fn;
+#include "simd/kernels.def"
+#undef K
+
+static const struct crl_kernel_row row[] = {
+#define K(op, level, fn, tolerance) { #op, #fn, level, tolerance, (void (*)(void))fn },
+#include "simd/kernels.def"
+#undef K
+};
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Register state the operating system saves: XCR0. */
+static uint64_t xcr0(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+unsigned crl_simd_have(void)
+{
+    unsigned a, b, c, d, have = 1u << CRL_SCALAR, leaf1_c;
+    uint64_t os;
+
+    if (!__get_cpuid(1, &a, &b, &leaf1_c, &d) || !(leaf1_c & 1u << 27)) return have; /* no OSXSAVE */
+    os = xcr0();
+    if ((os & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return have;
+    if (!(b & 1u << 5) || !(leaf1_c & 1u << 12) || !(leaf1_c & 1u << 29)) return have; /* AVX2, FMA, F16C */
+    have |= 1u << CRL_AVX2;
+    if ((os & 0xe6) != 0xe6) return have; /* opmask and upper halves not saved */
+    if (!(b & 1u << 16) || !(b & 1u << 30) || !(b & 1u << 17) || !(b & 1u << 31)) return have; /* F, BW, DQ, VL */
+    have |= 1u << CRL_AVX512;
+    if (c & 1u << 11) have |= 1u << CRL_AVX512_VNNI;
+    return have;
+}
+#else
+unsigned crl_simd_have(void)
+{
+    return 1u << CRL_SCALAR;
+}
+#endif
+
+void crl_simd_select(struct crl_kernels *k, unsigned mask)
+{
+    unsigned allow = (mask & crl_simd_have()) | 1u << CRL_SCALAR;
+
+    memset(k, 0, sizeof *k);
+#define K(op_, level_, fn, tolerance)  \
+    if (allow & 1u << level_) {        \
+        k->op_ = fn;                   \
+        k->op_##_level = level_;       \
+    }
+#include "simd/kernels.def"
+#undef K
+}
+
+static const char *const level_name[CRL_LEVEL_END] = {
+    [CRL_SCALAR] = "scalar", [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512", [CRL_AVX512_VNNI] = "avx512vnni"
+};
+
+const char *crl_level_name(enum crl_level level)
+{
+    return (unsigned)level < CRL_LEVEL_END ? level_name[level] : "none";
+}
+
+enum crl_status crl_simd_mask(unsigned *mask, const char *name, struct crl_err *err)
+{
+    for (unsigned l = 0; l < CRL_LEVEL_END; l++) {
+        if (strcmp(name, level_name[l])) continue;
+        if (!(crl_simd_have() & 1u << l))
+            return crl_fail(err, CRL_EUNSUPPORTED, "this machine has no %s", name);
+        *mask = (2u << l) - 1;
+        return CRL_OK;
+    }
+    return crl_fail(err, CRL_ERANGE, "%s is no instruction set level (scalar, avx2, avx512, avx512vnni)", name);
+}
+
+const struct crl_kernel_row *crl_simd_rows(size_t *n)
+{
+    *n = sizeof row / sizeof *row;
+    return row;
+}
