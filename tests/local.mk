@@ -12,4 +12,6 @@ endif
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh
 dist_check_SCRIPTS += $(STYLE_CHECKS)
+if !SANITIZE
 TESTS += $(STYLE_CHECKS)
+endif
