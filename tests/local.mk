@@ -1,6 +1,7 @@
 # Unit tests on cmocka; each program is one file tests/unit/test_<module>.c with what it tests linked in.
 if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
+UNIT_TESTS += tests/unit/test_safetensors
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -9,9 +10,11 @@ endif
 %C%_unit_test_base_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_base_LDADD = src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
+%C%_unit_test_safetensors_SOURCES = %D%/unit/test_safetensors.c
+%C%_unit_test_safetensors_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_safetensors_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh
 dist_check_SCRIPTS += $(STYLE_CHECKS)
-if !SANITIZE
 TESTS += $(STYLE_CHECKS)
-endif

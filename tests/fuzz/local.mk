@@ -5,6 +5,8 @@
 #   FUZZERS += %D%/fuzz_<name>
 #   %C%_fuzz_<name>_LDADD = $(FUZZ_LIBS)
 FUZZERS =
+FUZZERS += %D%/fuzz_safetensors
+%C%_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
 
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
