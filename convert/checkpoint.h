@@ -1,0 +1,57 @@
+/* checkpoint.h - a Hugging Face checkpoint on disk, seen as the matrices that the packed file consists of.
+ *
+ * Opening reads config.json, maps the weight files (one, or shards with an index), finds for every matrix of
+ * the schema the tensor or tensors that hold it, whatever they are called and whichever way round they are
+ * stored, and checks types and shapes. What is missing, left over or of another shape is refused with one
+ * sentence. Tensors of the vision tower are known and passed over. Afterwards rows can be read by any number
+ * of threads, in float32.
+ *
+ * Names and layouts that are understood: docs/model.md, "Checkpoints". */
+#ifndef CRL_CONVERT_CHECKPOINT_H
+#define CRL_CONVERT_CHECKPOINT_H
+
+#include "convert/hfconfig.h"
+#include "convert/safetensors.h"
+#include "store/schema.h"
+
+struct crl_ckpt;
+
+/* path: the folder, or the weight file (or index) with config.json beside it. */
+enum crl_status crl_ckpt_open(struct crl_ckpt **ck, const char *path, struct crl_err *err);
+void crl_ckpt_close(struct crl_ckpt *ck);
+
+const char *crl_ckpt_dir(const struct crl_ckpt *ck);
+const struct crl_config *crl_ckpt_config(const struct crl_ckpt *ck);
+const struct crl_schema *crl_ckpt_schema(const struct crl_ckpt *ck);
+const struct crl_notes *crl_ckpt_notes(const struct crl_ckpt *ck);
+
+/* What the checkpoint is made of, for reports. */
+struct crl_ckpt_facts {
+    size_t n_file;
+    uint64_t bytes;  /* of all weight files */
+    size_t n_tensor; /* listed */
+    size_t n_vision; /* passed over: they belong to the vision tower */
+    uint64_t vision_bytes;
+    uint64_t type_bytes[5]; /* by enum crl_st_type, tensors of the text model alone */
+};
+void crl_ckpt_facts(const struct crl_ckpt *ck, struct crl_ckpt_facts *f);
+
+/* Tensor i of n_tensor by name, and its file. */
+const struct crl_st_tensor *crl_ckpt_tensor(const struct crl_ckpt *ck, size_t i, const char **file);
+
+/* The tensor that holds (the gate half of) matrix i of the schema, and its file's path. */
+const struct crl_st_tensor *crl_ckpt_origin(const struct crl_ckpt *ck, size_t weight, const char **file);
+
+/* True when row `row` of the matrix as packed is a weight row and not padding. */
+bool crl_weight_has_row(const struct crl_weight *w, size_t row);
+
+/* Panels [panel, panel + n_panel) of matrix `weight` as float32, rows[16 * n_panel][k]; padding rows are
+ * zero. FP8 values come multiplied by their scale. panel and n_panel are even for gate-up matrices. Cannot
+ * fail: everything was checked at open. (A weight file that shrinks under the mapping ends the program, as
+ * with every mapped file.) */
+void crl_ckpt_read(const struct crl_ckpt *ck, size_t weight, size_t panel, size_t n_panel, float *rows);
+
+/* Matrix `weight` was read for the last time: its pages may leave memory. */
+void crl_ckpt_forget(const struct crl_ckpt *ck, size_t weight);
+
+#endif
