@@ -590,9 +590,10 @@ def seed_of(name, attempt, seed):
     return sum(ord(ch) * 257 ** i for i, ch in enumerate(name)) + 1000003 * attempt + 7919 * seed
 
 
-def make_case(out, name, case, made, note, seed=0):
+def build_case(folder, name, case, made, seed=0):
+    """Writes the checkpoint and the golden files; returns runs [(prompt, (ids, logits, ...))] and the model.
+    made: canonical weights of the cases so far, by name. seed 0 gives the committed files."""
     fields = case["fields"]
-    folder = os.path.join(out, name)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     write_config(folder, case)
@@ -617,6 +618,12 @@ def make_case(out, name, case, made, note, seed=0):
         write_prompt(folder, suffix, ids, logits)
     if case.get("inside"):
         write_inside(folder, *runs[0][1][2:])
+    return runs, model
+
+
+def make_case(out, name, case, made, note):
+    folder = os.path.join(out, name)
+    runs, model = build_case(folder, name, case, made)
     verify(name, case, folder, runs, model, note)
     verify_files(name, case, folder, runs, note)
     return runs
@@ -649,6 +656,8 @@ def main():
     import torch
     import transformers
     torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     out = tempfile.mkdtemp() if args.check else args.output
     os.makedirs(out, exist_ok=True)
     made, lines = {}, []

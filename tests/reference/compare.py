@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""compare.py - corral against transformers, live: fresh random checkpoints of every golden configuration.
+
+    compare.py [--corral PROGRAM] [--seeds N] [--random N] [--only ID...] [--keep DIR]
+
+For each configuration of tests/golden/make_model.py and each seed, a checkpoint is written that no file of the
+tree holds (and where its naming is transformers' own, a second one by save_pretrained), then
+
+    corral convert CHECKPOINT out.crl --recipe bf16 --quiet
+    corral logits out.crl --ids-file ids.txt --output l.npy
+
+and the logits of all positions are compared with transformers in float32: relative error (norm of the difference
+over norm) at most 1e-4, and the same top token wherever the reference's margin exceeds 1e-4 of the position's
+largest logit. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL, then ./corral.
+
+Exit code: 0 all agree, 3 a difference, 1 a command failed, 77 the Python packages are missing.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "golden"))
+sys.dont_write_bytecode = True
+
+try:
+    import numpy as np
+    import torch
+    import transformers
+    from transformers import Llama4ForConditionalGeneration
+    import make_model
+    import ref
+except ImportError as e:
+    print(f"skipped: {e}", file=sys.stderr)
+    sys.exit(77)
+
+TOLERANCE = 1e-4
+
+
+def random_case(rng):
+    """A configuration of drawn shapes; every branch has a fair chance."""
+    pick = lambda *a: a[int(rng.integers(len(a)))]
+    chance = lambda p: bool(rng.random() < p)
+    kv = pick(1, 2, 3)
+    n_layer = int(rng.integers(2, 8))
+    fields = dict(
+        make_model.SMALL, hidden_size=int(rng.integers(8, 80)), head_dim=2 * int(rng.integers(2, 13)), num_key_value_heads=kv,
+        num_attention_heads=kv * int(rng.integers(1, 5)), num_hidden_layers=n_layer, num_local_experts=int(rng.integers(2, 9)),
+        num_experts_per_tok=pick(1, 1, 2), intermediate_size=int(rng.integers(8, 70)),
+        intermediate_size_mlp=int(rng.integers(8, 90)), interleave_moe_layer_step=pick(1, 1, 2, 3),
+        no_rope_layer_interval=pick(2, 3, 4, 5), use_qk_norm=chance(0.5), theta=float(pick(100, 10000, 500000)),
+        attention_chunk_size=pick(1, 3, 8, 16, 1000, None), attn_temperature_tuning=chance(0.7), floor_scale=pick(1, 3, 4, 8192),
+        attn_scale=pick(0.1, 0.5), vocab_size=int(rng.integers(64, 200)), rms_norm_eps=pick(1e-6, 1e-5, 1e-3),
+        attention_bias=chance(0.3), tie_word_embeddings=chance(0.3),
+        scaling=pick(None, make_model.LLAMA3, make_model.OLD_ROPE))
+    if chance(0.3):
+        fields["moe_layers"] = sorted(int(i) for i in rng.permutation(n_layer)[:rng.integers(0, n_layer + 1)])
+    if chance(0.3):
+        fields["no_rope_layers"] = [int(chance(0.6)) for _ in range(n_layer)]
+    layout = pick("fused", "fused", "unfused", "plural", "stacked", "sharded", "fp8")
+    return dict(fields=fields, naming=pick("multi", "text", "model.language_model"), rope=pick("v4", "v5", "old"),
+                layout=layout, prompts=[("", int(rng.integers(1, 70)), 0)])
+
+
+def corral(program, *arguments):
+    r = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if r.returncode:
+        raise RuntimeError(f"{program} {' '.join(arguments)}: exit code {r.returncode}\n{r.stdout}")
+
+
+def compare(mine, wanted):
+    """relative error, number of top tokens that differ though the margin is clear"""
+    if mine.shape != wanted.shape or not np.isfinite(mine).all():
+        return float("inf"), len(wanted)
+    wrong = 0
+    for a, b in zip(mine, wanted):
+        second, first = np.partition(b, -2)[-2:]
+        wrong += bool(first - second > TOLERANCE * np.abs(b).max() and a.argmax() != b.argmax())
+    return ref.relative(mine, wanted), wrong
+
+
+def save_by_library(case, model, checkpoint, folder):
+    """The same model as transformers itself writes it in BF16, in several shards where it is large enough."""
+    warnings.simplefilter("ignore")              # of casting the complex table, which is not saved
+    if case.get("vision") and "tuning_spelled" not in case["fields"]:       # the integer is refused on loading
+        model = Llama4ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="150KB")
+
+
+def run_checkpoint(program, checkpoint, folder, label, runs):
+    """Prints a line per prompt; returns the number of differences."""
+    packed, bad = os.path.join(folder, "out.crl"), 0
+    corral(program, "convert", checkpoint, packed, "--recipe", "bf16", "--quiet")
+    for (suffix, _, _), (ids, logits, *_rest) in runs:
+        out, source = os.path.join(folder, "l.npy"), os.path.join(folder, "ids.txt")
+        with open(source, "w") as f:
+            f.write(" ".join(map(str, ids)) + "\n")
+        corral(program, "logits", packed, "--ids-file", source, "--output", out)
+        error, wrong = compare(np.load(out), logits)
+        verdict = "ok" if error <= TOLERANCE and not wrong else "DIFFERS"
+        bad += verdict != "ok"
+        print(f"{label + suffix:16s} {len(ids):3d} tokens  error {error:.2e}  top tokens wrong {wrong}  {verdict}",
+              flush=True)
+    os.remove(packed)
+    return bad
+
+
+def run_case(program, folder, name, case, seed):
+    case = {k: v for k, v in case.items() if k not in ("weights", "inside")}
+    checkpoint, saved = os.path.join(folder, "checkpoint"), os.path.join(folder, "saved")
+    runs, model = make_model.build_case(checkpoint, name, case, {}, seed)
+    bad = run_checkpoint(program, checkpoint, folder, f"{name}.{seed}", runs)
+    if case.get("layout", "fused") == "fused":
+        save_by_library(case, model, checkpoint, saved)
+        bad += run_checkpoint(program, saved, folder, f"{name}.{seed} saved", runs)
+    return bad
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("--corral", default=os.environ.get("CORRAL", "./corral"))
+    ap.add_argument("--seeds", type=int, default=1)
+    ap.add_argument("--random", type=int, default=20)
+    ap.add_argument("--only", nargs="*")
+    ap.add_argument("--keep", help="leave checkpoints and outputs in this folder")
+    args = ap.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}")
+    top = args.keep or tempfile.mkdtemp()
+    jobs = [(n, c, s) for s in range(1, args.seeds + 1) for n, c in make_model.CASES.items()]
+    jobs += [(f"random{i}", random_case(np.random.Generator(np.random.PCG64(1000 + i))), 0) for i in range(args.random)]
+    jobs = [j for j in jobs if not args.only or j[0] in args.only]
+    bad = failed = 0
+    for name, case, seed in jobs:
+        folder = os.path.join(top, f"{name}.{seed}")
+        os.makedirs(folder, exist_ok=True)
+        try:
+            bad += run_case(args.corral, folder, name, case, seed)
+        except (RuntimeError, OSError, ValueError) as e:
+            failed += 1
+            print(f"{name}.{seed} failed: {e}", flush=True)
+        if not args.keep:
+            shutil.rmtree(folder)
+    if not args.keep:
+        shutil.rmtree(top)
+    print(f"{len(jobs)} configurations, {bad} comparisons differ, {failed} configurations failed")
+    return 1 if failed else 3 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
