@@ -44,7 +44,8 @@ void crl_gemm_bf16_avx512(float *y, size_t y_stride, const float *x, size_t x_st
         float *yp = y + p * CRL_PANEL_ROWS;
         size_t i = 0;
 
-        for (; i + TILE_M <= m; i += TILE_M) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, TILE_M);
+        for (; i + TILE_M <= m; i += TILE_M)
+            tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, TILE_M);
         for (; i + 2 <= m; i += 2) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, 2);
         for (; i < m; i++) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, 1);
     }
