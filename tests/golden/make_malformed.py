@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""make_malformed.py - malformed/safetensors and malformed/config: files that must load and files that must not.
+"""make_malformed.py - malformed/safetensors and malformed/config: files that must load, and must not.
 
-Each folder has a LIST: `name ok|bad reason`. --check compares with the committed files; --library asks the safetensors package
-about every file of the first folder and prints where it thinks otherwise.
+Each folder has a LIST: `name ok|bad reason`. --check compares with the committed files; --library asks
+the safetensors package about every file of the first folder and prints where it thinks otherwise.
 """
 import argparse
 import copy
@@ -15,7 +15,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-# --- safetensors ---------------------------------------------------------------------------------------------
+# --- safetensors -------------------------------------------------------------------------------------------
 
 def entry(dtype, shape, begin, end):
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
@@ -165,7 +165,7 @@ def ask_library(files):
             print(f"safetensors {safetensors.__version__} takes {name} for {found}, listed {verdict}: {reason}")
 
 
-# --- config.json ---------------------------------------------------------------------------------------------
+# --- config.json -------------------------------------------------------------------------------------------
 
 TEXT = dict(model_type="llama4_text", hidden_size=64, intermediate_size=48, intermediate_size_mlp=80, num_hidden_layers=4,
             num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_local_experts=4, num_experts_per_tok=1,
@@ -301,7 +301,7 @@ def config_files():
     yield bad("eos-list-string", "eos_token_id holds a string", text_only(eos_token_id=[3, "4"]))
 
 
-# --- files ---------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------------------
 
 def write(out):
     folder = os.path.join(out, "safetensors")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""make_model.py - writes tests/golden/model: tiny random checkpoints and what transformers computes from them.
+"""make_model.py - writes tests/golden/model: tiny random checkpoints and what transformers computes from
+them.
 
     make_model.py [--output DIR] [--only ID ...]      write the checkpoints and golden files, verifying them
     make_model.py --check [--output DIR]              recompute everything and compare with the committed files
 
-Needs torch, transformers (5.23 was used), numpy. Weights are drawn by numpy from a seed per checkpoint, so the files
-do not depend on the versions of the others. README.md describes the files and the cases.
+Needs torch, transformers (5.23 was used), numpy. Weights are drawn by numpy from a seed per checkpoint,
+so the files do not depend on the versions of the others. README.md describes the files and the cases.
 """
 import argparse
 import json
@@ -22,7 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 IMAGE, BOS, EOS = 1, 2, [3, 4]          # ids that the random prompts avoid
 
 
-# --- configurations ------------------------------------------------------------------------------------------
+# --- configurations ----------------------------------------------------------------------------------------
 
 LLAMA3 = dict(rope_type="llama3", factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0,
               original_max_position_embeddings=32)
@@ -135,7 +136,7 @@ def derived(fields):
     return f
 
 
-# --- weights -------------------------------------------------------------------------------------------------
+# --- weights -----------------------------------------------------------------------------------------------
 
 def bf16_bits(a):
     """Round to nearest even; the values drawn here are finite."""
@@ -377,7 +378,7 @@ def write_weights(folder, case, w, seed):
     return meant
 
 
-# --- config.json ---------------------------------------------------------------------------------------------
+# --- config.json -------------------------------------------------------------------------------------------
 
 def text_fields(case):
     f = dict(case["fields"])
@@ -434,7 +435,7 @@ def write_config(folder, case):
         out.write("\n")
 
 
-# --- the reference -------------------------------------------------------------------------------------------
+# --- the reference -----------------------------------------------------------------------------------------
 
 def reference_model(fields, w):
     """transformers' Llama4ForCausalLM in float32, eager attention, holding the canonical weights w."""
@@ -500,7 +501,7 @@ def choices(router_logits, k):
     return order[:, :k], margin
 
 
-# --- making one case -----------------------------------------------------------------------------------------
+# --- making one case ---------------------------------------------------------------------------------------
 
 LEAST_MARGIN = 2e-3          # between the last chosen expert and the next, everywhere: no luck in the comparison
 

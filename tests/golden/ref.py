@@ -1,8 +1,9 @@
 """ref.py - the Llama 4 text model in plain numpy, and a reader for its checkpoints.
 
-Written from the equations of docs/model.md alone and sharing nothing with transformers, so that make_model.py can
-compare two implementations before it writes a golden value. It also plays the mutations: each is one well known
-mistake, and the golden data is only good if the mistake changes the logits (README.md, table of mutations).
+Written from the equations of docs/model.md alone and sharing nothing with transformers, so that
+make_model.py can compare two implementations before it writes a golden value. It also plays the
+mutations: each is one well known mistake, and the golden data is only good if the mistake changes the
+logits (README.md, table of mutations).
 
 Reads every naming variant that the golden checkpoints use. Slow, small, for tests only.
 """
@@ -18,7 +19,7 @@ MUTATIONS = ("swap_gate_up", "scale_output", "rotate_half", "sliding_window", "q
              "qk_norm_first_eps")
 
 
-# --- checkpoint -> canonical float32 weights -----------------------------------------------------------------
+# --- checkpoint -> canonical float32 weights ---------------------------------------------------------------
 
 def e4m3_table():
     """Value of each of the 256 E4M3 ("fn") codes; the two NaN codes are NaN."""
@@ -147,7 +148,7 @@ def load(folder):
     return normal_config(raw), canonical(read_tensors(where))
 
 
-# --- the model -----------------------------------------------------------------------------------------------
+# --- the model ---------------------------------------------------------------------------------------------
 
 def rms(x, eps):
     return x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps)

@@ -3,15 +3,16 @@
 
     compare.py [--corral PROGRAM] [--seeds N] [--random N] [--only ID...] [--keep DIR]
 
-For each configuration of tests/golden/make_model.py and each seed, a checkpoint is written that no file of the
-tree holds (and where its naming is transformers' own, a second one by save_pretrained), then
+For each configuration of tests/golden/make_model.py and each seed, a checkpoint is written that no file
+of the tree holds (and where its naming is transformers' own, a second one by save_pretrained), then
 
     corral convert CHECKPOINT out.crl --recipe bf16 --quiet
     corral logits out.crl --ids-file ids.txt --output l.npy
 
-and the logits of all positions are compared with transformers in float32: relative error (norm of the difference
-over norm) at most 1e-4, and the same top token wherever the reference's margin exceeds 1e-4 of the position's
-largest logit. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL, then ./corral.
+and the logits of all positions are compared with transformers in float32: relative error (norm of the
+difference over norm) at most 1e-4, and the same top token wherever the reference's margin exceeds 1e-4 of
+the position's largest logit. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL,
+then ./corral.
 
 Exit code: 0 all agree, 3 a difference, 1 a command failed, 77 the Python packages are missing.
 """

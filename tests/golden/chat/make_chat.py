@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """make_chat.py - conversations rendered by template.jinja with Jinja2: cases.jsonl. --check compares instead.
 
-Cases with "fixed": true are inputs on which the published template misbehaves. Their text is what is meant: the input is first
-put right by mend() below, then rendered.
+Cases with "fixed": true are inputs on which the published template misbehaves. Their text is what is
+meant: the input is first put right by mend() below, then rendered.
 """
 import json
 import os

@@ -7,8 +7,8 @@
                                        (the environment variable CRL_LLAMA4_TOKENIZER serves as well)
     --check                            compare with the committed files instead of writing
 
-Every id list is computed twice, by tiktoken (from ranks) and by tokenizers (from a tokenizer.json), and the two must
-agree; see README.md, "tokenizer/".
+Every id list is computed twice, by tiktoken (from ranks) and by tokenizers (from a tokenizer.json), and
+the two must agree; see README.md, "tokenizer/".
 """
 import argparse
 import base64
@@ -49,7 +49,7 @@ def special_names(count):
     return names[:count]
 
 
-# --- the two tokenizers --------------------------------------------------------------------------------------
+# --- the two tokenizers ------------------------------------------------------------------------------------
 
 def byte_map():
     keep = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -135,7 +135,7 @@ class Both:
         return a
 
 
-# --- the small tokenizer of our own --------------------------------------------------------------------------
+# --- the small tokenizer of our own ------------------------------------------------------------------------
 
 SUBJECTS = """the ferry|a small river|my neighbour|the old clock|every student|the night train|our garden|the baker
 |a tall ship|the winter storm|the engineer|her letter|the market|that bridge|the committee|a patient teacher""".replace("\n", "")
@@ -237,7 +237,7 @@ def old_merges(text):
     return json.dumps(d, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-# --- strings -------------------------------------------------------------------------------------------------
+# --- strings -----------------------------------------------------------------------------------------------
 
 def random_letters(rng):
     script = rng.choice(list(WORDS))
@@ -345,7 +345,7 @@ SPECIAL_TEXTS = [
     "don<|eot|>'t", "12<|eot|>34", "<|begin_of_text|><|begin_of_text|>"]
 
 
-# --- decoding ------------------------------------------------------------------------------------------------
+# --- decoding ----------------------------------------------------------------------------------------------
 
 def decoding_cases(rng, both, ranks, count):
     """Id lists whose bytes need not be UTF-8. text: specials left out; text_specials: printed by name."""
@@ -373,7 +373,7 @@ def decoding_cases(rng, both, ranks, count):
     return out
 
 
-# --- files ---------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------------------
 
 def lines(rows):
     return "".join(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n" for r in rows)
