@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""make_malformed.py - malformed/safetensors and malformed/config: files that must load, and must not.
+"""make_malformed.py - malformed/: files that must load and files that must not.
 
 Each folder has a LIST: `name ok|bad reason`. --check compares with the committed files; --library asks
-the safetensors package about every file of the first folder and prints where it thinks otherwise.
+the safetensors package about its files and prints where it thinks otherwise, and tokenizers about good ones.
 """
 import argparse
+import base64
 import copy
 import json
 import os
@@ -164,6 +165,12 @@ def ask_library(files):
         if found != verdict:
             print(f"safetensors {safetensors.__version__} takes {name} for {found}, listed {verdict}: {reason}")
 
+    import tokenizers
+    for name, verdict, reason, text in tokenizer_files():
+        if verdict == "ok" and name.endswith(".json"):
+            t = tokenizers.Tokenizer.from_str(text)
+            assert t.encode("the", add_special_tokens=False).ids == [257], name
+
 
 # --- config.json -------------------------------------------------------------------------------------------
 
@@ -301,27 +308,174 @@ def config_files():
     yield bad("eos-list-string", "eos_token_id holds a string", text_only(eos_token_id=[3, "4"]))
 
 
+# --- model.safetensors.index.json ----------------------------------------------------------------------------
+
+SHARDS = {"one.safetensors": {"a": entry("BF16", [2], 0, 4), "b": entry("BF16", [2], 4, 8)},
+          "two.safetensors": {"c": entry("BF16", [4], 0, 8)}}
+MAP = {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
+
+
+def index_files():
+    """(name, verdict, reason, object or text); each is staged as the index beside the two shards."""
+    index = lambda **change: {"metadata": {"total_size": 16}, "weight_map": {**MAP, **change}}
+    text = json.dumps(index())
+    yield "plain", "ok", "two shards", index()
+    yield "no-metadata", "ok", "weight_map alone", {"weight_map": MAP}
+    yield "more-metadata", "ok", "fields nobody needs", {"metadata": {"total_size": 16, "x": [1]}, "weight_map": MAP, "y": None}
+    yield "other-order", "ok", "names in another order", {"weight_map": dict(reversed(MAP.items()))}
+
+    yield "empty", "bad", "no text", ""
+    yield "not-json", "bad", "not JSON", "a: one.safetensors\n"
+    yield "truncated", "bad", "cut in the middle", text[:60]
+    yield "array", "bad", "an array", "[]"
+    yield "no-weight-map", "bad", "metadata alone", {"metadata": {"total_size": 16}}
+    yield "weight-map-list", "bad", "weight_map is a list", {"weight_map": ["one.safetensors"]}
+    yield "weight-map-null", "bad", "weight_map is null", {"weight_map": None}
+    yield "file-number", "bad", "file name is a number", index(c=2)
+    yield "file-null", "bad", "file name is null", index(c=None)
+    yield "file-empty", "bad", "file name is empty", index(c="")
+    yield "file-missing", "bad", "names a file that is not there", index(c="three.safetensors")
+    yield "file-folder", "bad", "names the folder itself", index(c=".")
+    yield "file-above", "bad", "file outside the folder", index(c="../two.safetensors")
+    yield "file-absolute", "bad", "absolute file name", index(c="/dev/null")
+    yield "file-nul", "bad", "file name with a zero byte", index(c="two.safetensors\0x")
+    yield "tensor-missing", "bad", "tensor is not in the file named", index(c="one.safetensors")
+    yield "tensor-nowhere", "bad", "tensor that no file has", index(d="one.safetensors")
+    yield "tensor-twice", "bad", "one tensor listed twice", text.replace('"b":', '"a":')
+    yield "deep-nesting", "bad", "10000 brackets", '{"weight_map": ' + "[" * 10000
+
+
+# --- tokenizer.json and tokenizer.model ----------------------------------------------------------------------
+
+def byte_map():
+    keep = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in keep]
+    return {**{b: chr(b) for b in keep}, **{b: chr(256 + n) for n, b in enumerate(rest)}}
+
+
+def tokenizer_json(edit=None):
+    """Bytes in order, then "th", "the", "he" and two special tokens; edit changes the object in place."""
+    vocab = {c: b for b, c in byte_map().items()}
+    vocab.update({"th": 256, "the": 257, "he": 258})
+    special = lambda i, s: dict(id=i, content=s, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+    d = dict(version="1.0", truncation=None, padding=None, normalizer=None,
+             added_tokens=[special(259, "<|begin_of_text|>"), special(260, "<|eot|>")],
+             pre_tokenizer=dict(type="Sequence", pretokenizers=[
+                 dict(type="Split", pattern={"Regex": r"\p{N}{1,3}|[^\r\n\p{L}\p{N}]?\p{L}+|\s+|."}, behavior="Isolated", invert=False),
+                 dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)]),
+             post_processor=None, decoder=dict(type="ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True),
+             model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None, end_of_word_suffix=None,
+                        fuse_unk=False, byte_fallback=False, ignore_merges=True, vocab=vocab,
+                        merges=[["t", "h"], ["th", "e"], ["t", "he"], ["h", "e"]]))
+    if edit:
+        edit(d)
+    return json.dumps(d, ensure_ascii=False)
+
+
+def tokenizer_model(edit=lambda rows: None):
+    rows = [(bytes([b]), b) for b in range(256)] + [(b"th", 256), (b"the", 257), (b"he", 258)]
+    rows = [[base64.b64encode(t).decode(), str(r)] for t, r in rows]
+    edit(rows)
+    return "".join(" ".join(r) + "\n" for r in rows)
+
+
+def tokenizer_files():
+    """(file name, verdict, reason, text)"""
+    def model(**change): return tokenizer_json(lambda d: d["model"].update(change))
+    def vocab(**change): return tokenizer_json(lambda d: d["model"]["vocab"].update(change))
+    def merge(m): return tokenizer_json(lambda d: d["model"]["merges"].append(m))
+    def added(i, **change): return tokenizer_json(lambda d: d["added_tokens"][i].update(change))
+    def split(**change): return tokenizer_json(lambda d: d["pre_tokenizer"]["pretokenizers"][0].update(change))
+    def row(i, r): return tokenizer_model(lambda rows: rows.__setitem__(i, r))
+    text = tokenizer_json()
+
+    yield "plain.json", "ok", "259 tokens and two specials", text
+    yield "merges-strings.json", "ok", "merges as strings", model(merges=["t h", "th e", "t he", "h e"])
+    yield "escaped.json", "ok", "everything beyond ASCII escaped", json.dumps(json.loads(text))
+    yield "no-added.json", "ok", "no special tokens", tokenizer_json(lambda d: d.update(added_tokens=[]))
+    yield "indented.json", "ok", "with line ends", json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    yield "plain.model", "ok", "259 lines", tokenizer_model()
+    yield "no-last-newline.model", "ok", "no line end after the last line", tokenizer_model()[:-1]
+
+    yield "empty.json", "bad", "no text", ""
+    yield "truncated.json", "bad", "cut in the middle", text[:2000]
+    yield "array.json", "bad", "an array", "[]"
+    yield "no-model.json", "bad", "no model", tokenizer_json(lambda d: d.pop("model"))
+    yield "model-null.json", "bad", "model is null", tokenizer_json(lambda d: d.update(model=None))
+    yield "model-unigram.json", "bad", "another kind of model", model(type="Unigram")
+    yield "vocab-missing.json", "bad", "no vocab", tokenizer_json(lambda d: d["model"].pop("vocab"))
+    yield "vocab-list.json", "bad", "vocab is a list", model(vocab=["a", "b"])
+    yield "id-negative.json", "bad", "id -1", vocab(the=-1)
+    yield "id-huge.json", "bad", "id 2^40", vocab(the=2 ** 40)
+    yield "id-above-31-bits.json", "bad", "id 2^31", vocab(the=2 ** 31)
+    yield "id-fraction.json", "bad", "id 257.5", vocab(the=257.5)
+    yield "id-string.json", "bad", "id is a string", vocab(the="257")
+    yield "id-twice.json", "bad", "two tokens of one id", vocab(the=256)
+    yield "token-twice.json", "bad", "one token twice", text.replace('"he": 258', '"th": 258')
+    yield "token-not-bytes.json", "bad", "a token with a character that stands for no byte", vocab(**{"\u3042": 261})
+    yield "byte-missing.json", "bad", "no token for one of the bytes", tokenizer_json(lambda d: d["model"]["vocab"].pop("a"))
+    yield "merges-missing.json", "bad", "no merges", tokenizer_json(lambda d: d["model"].pop("merges"))
+    yield "merges-object.json", "bad", "merges are an object", model(merges={"t": "h"})
+    yield "merge-unknown.json", "bad", "merge of something that is no token", merge(["q", "zz"])
+    yield "merge-no-result.json", "bad", "merge to something that is no token", merge(["q", "z"])
+    yield "merge-one-part.json", "bad", "merge of one part", merge(["t"])
+    yield "merge-three-parts.json", "bad", "merge of three parts", merge(["t", "h", "e"])
+    yield "merge-number.json", "bad", "merge of numbers", merge([1, 2])
+    yield "merge-string-one-part.json", "bad", "merge string without a blank", model(merges=["th"])
+    yield "added-object.json", "bad", "added_tokens is an object", tokenizer_json(lambda d: d.update(added_tokens={"a": 1}))
+    yield "added-no-content.json", "bad", "added token without content", tokenizer_json(lambda d: d["added_tokens"][0].pop("content"))
+    yield "added-empty.json", "bad", "added token with empty content", added(0, content="")
+    yield "added-id-negative.json", "bad", "added token of id -1", added(0, id=-1)
+    yield "added-id-huge.json", "bad", "added token of id 2^40", added(0, id=2 ** 40)
+    yield "added-id-clash.json", "bad", "added token with an ordinary token's id", added(0, id=97)
+    yield "added-id-twice.json", "bad", "two added tokens of one id", added(1, id=259)
+    yield "pattern-broken.json", "bad", "split pattern that is none", split(pattern={"Regex": "[(\\p{L}"})
+    yield "pattern-number.json", "bad", "split pattern is a number", split(pattern={"Regex": 3})
+    yield "split-removed.json", "bad", "a split that drops text", split(behavior="Removed")
+    yield "normalizer.json", "bad", "a normalizer", tokenizer_json(lambda d: d.update(normalizer={"type": "NFKC"}))
+    yield "bad-utf8.json", "bad", "not UTF-8", text.encode().replace(b'"the"', b'"the\xff"')
+    yield "deep-nesting.json", "bad", "10000 brackets", '{"model": ' + "[" * 10000
+
+    yield "empty.model", "bad", "no text", ""
+    yield "bad-base64.model", "bad", "a sign outside the alphabet", row(97, ["Y*==", "97"])
+    yield "base64-cut.model", "bad", "base64 of odd length", row(97, ["Y", "97"])
+    yield "token-empty.model", "bad", "a token of no bytes", row(258, ["", "258"])
+    yield "rank-missing.model", "bad", "a line without rank", row(97, ["YQ=="])
+    yield "rank-text.model", "bad", "rank is no number", row(97, ["YQ==", "x"])
+    yield "rank-negative.model", "bad", "rank -1", row(97, ["YQ==", "-1"])
+    yield "rank-huge.model", "bad", "rank beyond 64 bits", row(258, ["aGU=", "1" + "0" * 30])
+    yield "rank-twice.model", "bad", "two tokens of one rank", row(258, ["aGU=", "257"])
+    yield "rank-gap.model", "bad", "a rank is left out", row(258, ["aGU=", "300"])
+    yield "token-twice.model", "bad", "one token of two ranks", row(258, ["dGg=", "258"])
+    yield "byte-missing.model", "bad", "no token for one of the bytes", tokenizer_model(
+        lambda rows: rows.__setitem__(97, ["eHh4", "97"]))
+    yield "columns-three.model", "bad", "a third column", row(97, ["YQ==", "97", "1"])
+
+
 # --- files -------------------------------------------------------------------------------------------------
 
-def write(out):
-    folder = os.path.join(out, "safetensors")
-    os.makedirs(folder)
-    rows = list(safetensors_files())
-    with open(os.path.join(folder, "LIST"), "w") as f:
-        for name, verdict, reason, data in rows:
-            f.write(f"{name}.safetensors {verdict} {reason}\n")
-            with open(os.path.join(folder, name + ".safetensors"), "wb") as g:
-                g.write(data)
-    folder = os.path.join(out, "config")
+def write_folder(out, kind, rows):
+    """rows: (file name, verdict, reason, object, text or bytes)"""
+    folder = os.path.join(out, kind)
     os.makedirs(folder)
     with open(os.path.join(folder, "LIST"), "w") as f:
-        for name, verdict, reason, raw in config_files():
-            f.write(f"{name}.json {verdict} {reason}\n")
+        for name, verdict, reason, raw in rows:
+            f.write(f"{name} {verdict} {reason}\n")
             if isinstance(raw, dict):
                 raw = json.dumps(raw, indent=1) + "\n"
-            with open(os.path.join(folder, name + ".json"), "wb") as g:
+            with open(os.path.join(folder, name), "wb") as g:
                 g.write(raw.encode() if isinstance(raw, str) else raw)
-    return rows
+
+
+def write(out):
+    suffixed = lambda rows, suffix: ((name + suffix, *rest) for name, *rest in rows)
+    write_folder(out, "safetensors", suffixed(safetensors_files(), ".safetensors"))
+    write_folder(out, "config", suffixed(config_files(), ".json"))
+    write_folder(out, "index", suffixed(index_files(), ".json"))
+    write_folder(out, "tokenizer", tokenizer_files())
+    for name, header in SHARDS.items():
+        with open(os.path.join(out, "index", name), "wb") as f:
+            f.write(padded(header, bytes(8)))
 
 
 def main():
@@ -340,7 +494,7 @@ def main():
     bad = 0
     with tempfile.TemporaryDirectory() as tmp:
         write(tmp)
-        for kind in ("safetensors", "config"):
+        for kind in ("safetensors", "config", "index", "tokenizer"):
             for name in sorted({*os.listdir(os.path.join(tmp, kind)), *os.listdir(os.path.join(committed, kind))}):
                 a, b = (os.path.join(d, kind, name) for d in (tmp, committed))
                 if not (os.path.exists(a) and os.path.exists(b) and open(a, "rb").read() == open(b, "rb").read()):
