@@ -166,6 +166,31 @@ enum crl_status crl_out_write(struct crl_out *out, uint64_t offset, const void *
     return CRL_OK;
 }
 
+enum crl_status crl_out_read(struct crl_out *out, uint64_t offset, void *data, size_t len, struct crl_err *err)
+{
+    char *p = data;
+
+    while (len) {
+        ssize_t n = pread(out->fd, p, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+        if (n == 0) return crl_fail(err, CRL_EIO, "%s: shrank while being written", out->path);
+        p += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return CRL_OK;
+}
+
+enum crl_status crl_out_resize(struct crl_out *out, uint64_t size, struct crl_err *err)
+{
+    if (size > INT64_MAX || ftruncate(out->fd, (off_t)size))
+        return crl_fail(err, size > INT64_MAX || errno == EFBIG || errno == ENOSPC ? CRL_EFULL : CRL_EIO,
+                        "%s: cannot make a file of %llu bytes: %s", out->path, (unsigned long long)size,
+                        size > INT64_MAX ? strerror(EFBIG) : strerror(errno));
+    return CRL_OK;
+}
+
 enum crl_status crl_out_commit(struct crl_out *out, struct crl_err *err)
 {
     if (fsync(out->fd)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));

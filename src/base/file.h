@@ -31,6 +31,10 @@ struct crl_out;
 enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err);
 /* Positioned write, safe from several threads at once for disjoint ranges. */
 enum crl_status crl_out_write(struct crl_out *out, uint64_t offset, const void *data, size_t len, struct crl_err *err);
+/* Read back what was written, from the page cache if it is recent; ranges never written but inside the size are zero. */
+enum crl_status crl_out_read(struct crl_out *out, uint64_t offset, void *data, size_t len, struct crl_err *err);
+/* Set the size; what was not written reads as zero and takes no disk where the file system knows sparse files. */
+enum crl_status crl_out_resize(struct crl_out *out, uint64_t size, struct crl_err *err);
 enum crl_status crl_out_commit(struct crl_out *out, struct crl_err *err);
 void crl_out_close(struct crl_out *out);
 
