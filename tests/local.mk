@@ -3,7 +3,6 @@ if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
 UNIT_TESTS += tests/unit/test_safetensors
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat
-UNIT_TESTS += tests/unit/test_tok
 UNIT_TESTS += tests/unit/test_schema
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -24,6 +23,7 @@ endif
 %C%_unit_test_chat_SOURCES = %D%/unit/test_chat.c
 %C%_unit_test_chat_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_chat_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
 %C%_unit_test_schema_SOURCES = %D%/unit/test_schema.c
 %C%_unit_test_schema_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_schema_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
