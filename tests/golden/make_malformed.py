@@ -275,7 +275,6 @@ def config_files():
     yield bad("heads-not-divisible", "4 heads, 3 kv heads", text_only(num_key_value_heads=3))
     yield bad("kv-above-heads", "4 heads, 8 kv heads", text_only(num_key_value_heads=8))
     yield bad("head-dim-odd", "head_dim 15 cannot be split in pairs", text_only(head_dim=15))
-    yield bad("head-dim-null-ragged", "head_dim null, hidden 66 over 4 heads", text_only(hidden_size=66, head_dim=None))
     yield bad("top-k-above-experts", "5 of 4 experts", text_only(num_experts_per_tok=5))
     yield bad("moe-layer-beyond", "moe_layers names layer 4 of 4", text_only(moe_layers=[0, 4]))
     yield bad("moe-layer-negative", "moe_layers names layer -1", text_only(moe_layers=[-1]))
@@ -310,38 +309,42 @@ def config_files():
 
 # --- model.safetensors.index.json ----------------------------------------------------------------------------
 
-SHARDS = {"one.safetensors": {"a": entry("BF16", [2], 0, 4), "b": entry("BF16", [2], 4, 8)},
-          "two.safetensors": {"c": entry("BF16", [4], 0, 8)}}
-MAP = {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
-
-
 def index_files():
-    """(name, verdict, reason, object or text); each is staged as the index beside the two shards."""
-    index = lambda **change: {"metadata": {"total_size": 16}, "weight_map": {**MAP, **change}}
+    """(name, verdict, reason, object or text). Each stands in the place of the index of model/M: c is a tensor whose
+    file an edit changes, one a shard that does not hold it."""
+    with open(os.path.join(HERE, "model", "M", "model.safetensors.index.json")) as f:
+        given = json.load(f)
+    names = given["weight_map"]
+    c = next(iter(names))
+    one = next(file for file in names.values() if file != names[c])
+
+    def index(**change):
+        return {"metadata": given["metadata"], "weight_map": {**names, **{c if k == "c" else k: v for k, v in change.items()}}}
+
     text = json.dumps(index())
-    yield "plain", "ok", "two shards", index()
-    yield "no-metadata", "ok", "weight_map alone", {"weight_map": MAP}
-    yield "more-metadata", "ok", "fields nobody needs", {"metadata": {"total_size": 16, "x": [1]}, "weight_map": MAP, "y": None}
-    yield "other-order", "ok", "names in another order", {"weight_map": dict(reversed(MAP.items()))}
+    yield "plain", "ok", "unchanged", index()
+    yield "no-metadata", "ok", "weight_map alone", {"weight_map": names}
+    yield "more-metadata", "ok", "fields nobody needs", {"metadata": {"total_size": 16, "x": [1]}, "weight_map": names, "y": None}
+    yield "other-order", "ok", "names in another order", {"weight_map": dict(reversed(names.items()))}
 
     yield "empty", "bad", "no text", ""
     yield "not-json", "bad", "not JSON", "a: one.safetensors\n"
     yield "truncated", "bad", "cut in the middle", text[:60]
     yield "array", "bad", "an array", "[]"
     yield "no-weight-map", "bad", "metadata alone", {"metadata": {"total_size": 16}}
-    yield "weight-map-list", "bad", "weight_map is a list", {"weight_map": ["one.safetensors"]}
+    yield "weight-map-list", "bad", "weight_map is a list", {"weight_map": [one]}
     yield "weight-map-null", "bad", "weight_map is null", {"weight_map": None}
     yield "file-number", "bad", "file name is a number", index(c=2)
     yield "file-null", "bad", "file name is null", index(c=None)
     yield "file-empty", "bad", "file name is empty", index(c="")
     yield "file-missing", "bad", "names a file that is not there", index(c="three.safetensors")
     yield "file-folder", "bad", "names the folder itself", index(c=".")
-    yield "file-above", "bad", "file outside the folder", index(c="../two.safetensors")
+    yield "file-above", "bad", "file outside the folder", index(c="../M/" + names[c])
     yield "file-absolute", "bad", "absolute file name", index(c="/dev/null")
-    yield "file-nul", "bad", "file name with a zero byte", index(c="two.safetensors\0x")
-    yield "tensor-missing", "bad", "tensor is not in the file named", index(c="one.safetensors")
-    yield "tensor-nowhere", "bad", "tensor that no file has", index(d="one.safetensors")
-    yield "tensor-twice", "bad", "one tensor listed twice", text.replace('"b":', '"a":')
+    yield "file-nul", "bad", "file name with a zero byte", index(c=names[c] + "\0x")
+    yield "tensor-missing", "bad", "tensor is not in the file named", index(c=one)
+    yield "tensor-nowhere", "bad", "tensor that no file has", index(d=one)
+    yield "tensor-twice", "bad", "one tensor listed twice", text[:-2] + f', "{c}": "{names[c]}"}}}}'
     yield "deep-nesting", "bad", "10000 brackets", '{"weight_map": ' + "[" * 10000
 
 
@@ -473,9 +476,6 @@ def write(out):
     write_folder(out, "config", suffixed(config_files(), ".json"))
     write_folder(out, "index", suffixed(index_files(), ".json"))
     write_folder(out, "tokenizer", tokenizer_files())
-    for name, header in SHARDS.items():
-        with open(os.path.join(out, "index", name), "wb") as f:
-            f.write(padded(header, bytes(8)))
 
 
 def main():
