@@ -1,0 +1,129 @@
+/* corral.h - the public interface of libcorral: open a packed Llama 4 model, feed tokens, get logits or text.
+ *
+ * An engine is a model in memory, immutable after opening; a session is one conversation, its cache and position. An
+ * engine has any number of sessions; one thread at a time may run an engine, and a session belongs to one thread at a
+ * time. A packed file (.crl) comes from `corral convert`.
+ *
+ *     struct crl_engine *engine;  struct crl_session *session;  struct crl_err err = { "" };
+ *     if (crl_engine_open(&engine, "scout.crl", NULL, &err)) ... err.text says why ...
+ *     crl_session_new(&session, engine, 0, &err);
+ *     crl_session_feed(session, ids, n, logits, &err);      logits of the last token, float [vocab]
+ *
+ * Errors: base/status.h. Strings are UTF-8. */
+#ifndef CORRAL_H
+#define CORRAL_H
+
+#include "base/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CRL_API __attribute__((visibility("default")))
+
+struct crl_engine;
+struct crl_session;
+struct crl_sampler;
+
+/* Zeroed options (or NULL) mean the defaults. */
+struct crl_engine_options {
+    unsigned threads;  /* 0: one per core this process may use */
+    const char *isa;   /* weakest sufficient level by name ("avx2"); NULL: the best this machine has */
+    size_t batch_max;  /* most tokens computed at once; 0: 512 */
+    enum crl_kv_choice {
+        CRL_KV_AUTO, /* float32 for models packed with recipe bf16, else bf16 */
+        CRL_KV_CHOOSE_F32,
+        CRL_KV_CHOOSE_BF16
+    } kv;
+    bool no_pin; /* let threads wander between cores */
+};
+
+CRL_API enum crl_status crl_engine_open(struct crl_engine **engine, const char *path,
+                                        const struct crl_engine_options *options, struct crl_err *err);
+CRL_API void crl_engine_close(struct crl_engine *engine);
+
+/* Facts of an open engine; strings live as long as it does. */
+struct crl_engine_info {
+    uint32_t vocab, n_layer, n_expert, n_expert_used, d_model;
+    uint32_t n_ctx;              /* positions the model was trained for */
+    const char *recipe;          /* "q4" */
+    const char *isa;             /* level of the kernels in use */
+    unsigned threads;
+    uint64_t params, params_active;
+    uint64_t bytes;              /* of all weights */
+    uint64_t bytes_per_token;    /* of weights read for one decoded token */
+    int32_t bos, eos[8];         /* -1: none */
+    uint32_t n_eos;
+};
+CRL_API void crl_engine_info(const struct crl_engine *engine, struct crl_engine_info *info);
+
+/* Text to ids in fresh memory (crl_release). special: tokens written by name ("<|eot|>") become that token; bos: put
+ * the begin-of-text token first. */
+CRL_API enum crl_status crl_engine_tokenize(const struct crl_engine *engine, const char *text, size_t len, bool bos,
+                                            bool special, int32_t **ids, size_t *n, struct crl_err *err);
+/* Ids to text in fresh memory, zero-terminated (crl_release); special tokens print nothing. */
+CRL_API enum crl_status crl_engine_detokenize(const struct crl_engine *engine, const int32_t *ids, size_t n,
+                                              char **text, struct crl_err *err);
+CRL_API void crl_release(void *p);
+
+/* n_ctx: positions there is room for; 0 means the model's own, at most 32768. */
+CRL_API enum crl_status crl_session_new(struct crl_session **session, struct crl_engine *engine, size_t n_ctx,
+                                        struct crl_err *err);
+CRL_API void crl_session_free(struct crl_session *session);
+
+/* Tokens fed so far, and those that still fit. */
+CRL_API size_t crl_session_pos(const struct crl_session *session);
+CRL_API size_t crl_session_left(const struct crl_session *session);
+
+/* Append n tokens. logits: float [vocab] of the last one, or NULL. Feeding a text in pieces or at once gives the same.
+ * CRL_ERANGE for an id outside the vocabulary, CRL_EFULL when n tokens do not fit: the session is then unchanged. */
+CRL_API enum crl_status crl_session_feed(struct crl_session *session, const int32_t *ids, size_t n, float *logits,
+                                         struct crl_err *err);
+
+/* The same with the logits of every token, float [n][vocab]. */
+CRL_API enum crl_status crl_session_feed_all(struct crl_session *session, const int32_t *ids, size_t n, float *logits,
+                                             struct crl_err *err);
+
+/* One token for each of n different sessions of one engine in a single pass: weights are read once for all.
+ * logits: float [n][vocab]. All or nothing, as above. */
+CRL_API enum crl_status crl_engine_step(struct crl_engine *engine, struct crl_session *const *sessions,
+                                        const int32_t *ids, size_t n, float *logits, struct crl_err *err);
+
+/* Forget the tokens from position n on. CRL_ERANGE when a chunked attention layer no longer keeps what lies there
+ * (n before the current chunk and not the start of one). */
+CRL_API enum crl_status crl_session_truncate(struct crl_session *session, size_t n, struct crl_err *err);
+
+/* How to choose the next token. Zeroed: greedy. Filters apply in the order of the fields. */
+struct crl_sampler_options {
+    float repetition_penalty; /* of logits of tokens seen: divided if positive, multiplied if negative; 0 or 1: off */
+    float presence_penalty;   /* subtracted once from tokens seen; 0: off */
+    float frequency_penalty;  /* subtracted per occurrence; 0: off */
+    size_t penalty_window;    /* how many last tokens count as seen; 0: all */
+    float temperature;        /* 0: greedy, the lowest id on ties */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 0 or 1: off; the entry that crosses the sum stays */
+    float min_p;              /* least probability relative to the best; 0: off */
+    uint64_t seed;            /* the same seed gives the same choices */
+};
+
+/* Defaults of the model's own generation settings (temperature, top_p, top_k, repetition_penalty). */
+CRL_API void crl_engine_sampling(const struct crl_engine *engine, struct crl_sampler_options *options);
+
+CRL_API enum crl_status crl_sampler_new(struct crl_sampler **sampler, const struct crl_sampler_options *options,
+                                        uint32_t vocab, struct crl_err *err);
+CRL_API void crl_sampler_free(struct crl_sampler *sampler);
+
+/* The next token for logits [vocab], which are changed; the choice is also noted as seen. -1 when every logit is NaN. */
+CRL_API int32_t crl_sampler_pick(struct crl_sampler *sampler, float *logits);
+
+/* Note a token of the prompt as seen, for the penalties. */
+CRL_API enum crl_status crl_sampler_accept(struct crl_sampler *sampler, int32_t id, struct crl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,25 @@
+/* engine.h - what programs in this tree may do with an engine beyond the public interface (run/corral.h). */
+#ifndef CRL_RUN_ENGINE_H
+#define CRL_RUN_ENGINE_H
+
+#include "model/forward.h"
+#include "run/corral.h"
+#include "text/tok.h"
+
+/* An engine over a pack that the engine closes; for weights packed in memory. Takes the pack over, also on failure. */
+enum crl_status crl_engine_from_pack(struct crl_engine **engine, struct crl_pack *pack,
+                                     const struct crl_engine_options *options, struct crl_err *err);
+
+const struct crl_pack *crl_engine_pack(const struct crl_engine *engine);
+
+/* The tokenizer, NULL when the file has none. */
+const struct crl_tok *crl_engine_tok(const struct crl_engine *engine);
+
+/* Tokens that end a generation (generation defaults of the file, else its configuration). */
+bool crl_engine_is_stop(const struct crl_engine *engine, int32_t id);
+
+/* Observers for every pass from now on (see struct crl_batch); NULL switches off. */
+void crl_engine_tap(struct crl_engine *engine, void (*tap)(void *, uint32_t, const float *, size_t),
+                    void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t), void *ctx);
+
+#endif
