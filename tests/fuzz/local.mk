@@ -11,6 +11,7 @@ FUZZERS += %D%/fuzz_safetensors
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
 TESTS += %D%/replay_all.sh
+EXTRA_DIST += %D%/corpus
 
 if FUZZ
 FUZZ_LIBS = $(FUZZ_ENGINE) $(LDADD)
