@@ -7,9 +7,7 @@
 #ifndef CRL_TEXT_TOOLCALL_H
 #define CRL_TEXT_TOOLCALL_H
 
-#include "base/status.h"
-
-#include <jansson.h>
+#include "base/json.h"
 
 /* *calls: a new list [{"name": string, "arguments": object}, ...] of at least one call, or NULL when the reply is plain
  * text. The order is that of the reply. Fails only when memory is refused. */
