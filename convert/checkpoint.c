@@ -655,16 +655,19 @@ const struct crl_st_tensor *crl_ckpt_tensor(const struct crl_ckpt *ck, size_t i,
     return ck->entry[i].t;
 }
 
-const struct crl_st_tensor *crl_ckpt_origin(const struct crl_ckpt *ck, size_t weight, const char **file)
+const struct crl_st_tensor *crl_ckpt_origin(const struct crl_ckpt *ck, size_t weight, unsigned half,
+                                            const char **file)
 {
-    if (file) *file = crl_st_path(ck->source[weight].part[0].file);
-    return ck->source[weight].part[0].t;
+    const struct part *p = &ck->source[weight].part[half];
+
+    if (file) *file = crl_st_path(p->file);
+    return p->t;
 }
 
 /* --- rows
  * ------------------------------------------------------------------------------------------------------- */
 
-static bool is_gate_up(const struct crl_weight *w)
+bool crl_weight_is_gate_up(const struct crl_weight *w)
 {
     return w->kind == CRL_KIND_EXPERT_GATE_UP || w->kind == CRL_KIND_SHARED_GATE_UP ||
            w->kind == CRL_KIND_DENSE_GATE_UP;
@@ -674,7 +677,7 @@ bool crl_weight_has_row(const struct crl_weight *w, size_t row)
 {
     size_t panel = row / CRL_PANEL_ROWS;
 
-    if (!is_gate_up(w)) return row < w->n_real;
+    if (!crl_weight_is_gate_up(w)) return row < w->n_real;
     return panel / 2 * CRL_PANEL_ROWS + row % CRL_PANEL_ROWS < w->n_real / 2;
 }
 
@@ -766,7 +769,7 @@ void crl_ckpt_read(const struct crl_ckpt *ck, size_t weight, size_t panel, size_
 {
     const struct crl_weight *w = &ck->schema->weight[weight];
     const struct source *s = &ck->source[weight];
-    size_t spread = is_gate_up(w) ? 2 : 1, k = w->k;
+    size_t spread = crl_weight_is_gate_up(w) ? 2 : 1, k = w->k;
 
     for (size_t r = 0; r < n_panel * CRL_PANEL_ROWS; r++)
         if (!crl_weight_has_row(w, panel * CRL_PANEL_ROWS + r)) memset(rows + r * k, 0, k * sizeof *rows);

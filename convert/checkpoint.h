@@ -6,7 +6,7 @@
  * sentence. Tensors of the vision tower are known and passed over. Afterwards rows can be read by any number
  * of threads, in float32.
  *
- * Names and layouts that are understood: docs/model.md, "Checkpoints". */
+ * Names and layouts that are understood: docs/model.md, "Tensor names". */
 #ifndef CRL_CONVERT_CHECKPOINT_H
 #define CRL_CONVERT_CHECKPOINT_H
 
@@ -39,8 +39,13 @@ void crl_ckpt_facts(const struct crl_ckpt *ck, struct crl_ckpt_facts *f);
 /* Tensor i of n_tensor by name, and its file. */
 const struct crl_st_tensor *crl_ckpt_tensor(const struct crl_ckpt *ck, size_t i, const char **file);
 
-/* The tensor that holds (the gate half of) matrix i of the schema, and its file's path. */
-const struct crl_st_tensor *crl_ckpt_origin(const struct crl_ckpt *ck, size_t weight, const char **file);
+/* The tensor that holds matrix i of the schema, and its file's path (may be NULL). half: 0, or 1 for the up
+ * rows of a gate-up matrix; both may be in one tensor. */
+const struct crl_st_tensor *crl_ckpt_origin(const struct crl_ckpt *ck, size_t weight, unsigned half,
+                                            const char **file);
+
+/* Gate rows and up rows in one matrix, panel by panel. */
+bool crl_weight_is_gate_up(const struct crl_weight *w);
 
 /* True when row `row` of the matrix as packed is a weight row and not padding. */
 bool crl_weight_has_row(const struct crl_weight *w, size_t row);

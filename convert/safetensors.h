@@ -6,7 +6,9 @@
  * this program does not read are kept by name: they are an error only for who uses them. Data may lie at any
  * alignment.
  *
- * Layout: docs/format.md, "Reading safetensors". */
+ *   offset 0      u64 little-endian N
+ *   offset 8      N bytes of JSON: name -> {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__"
+ * -> strings offset 8 + N  the data that the offsets count from */
 #ifndef CRL_CONVERT_SAFETENSORS_H
 #define CRL_CONVERT_SAFETENSORS_H
 

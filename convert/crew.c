@@ -1,0 +1,141 @@
+/* crew.c - handing slabs to a team. */
+#define _GNU_SOURCE
+#include "convert/crew.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+#include <time.h>
+
+double crl_crew_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void stop_before(struct crl_crew *c, uint64_t slab)
+{
+    uint64_t at = atomic_load(&c->stop_at);
+
+    while (slab < at && !atomic_compare_exchange_weak(&c->stop_at, &at, slab)) continue;
+}
+
+void crl_crew_fail(struct crl_crew *c, enum crl_status st, const struct crl_err *err)
+{
+    if (!atomic_flag_test_and_set(&c->failed)) {
+        c->status = st;
+        c->err = *err;
+    }
+    stop_before(c, 0);
+}
+
+void crl_crew_stop_after(struct crl_crew *c, size_t weight)
+{
+    const struct crl_extent *e = &c->schema->extent[c->schema->weight[weight].extent];
+
+    stop_before(c, c->slabs.first[e->first + e->n]);
+}
+
+bool crl_crew_last_of_extent(struct crl_crew *c, const struct crl_slab *b)
+{
+    return atomic_fetch_sub(&c->left[c->schema->weight[b->weight].extent], 1) == 1;
+}
+
+static uint64_t weights_of(const struct crl_slab *b, const struct crl_weight *w)
+{
+    return (uint64_t)b->n_panel * CRL_PANEL_ROWS * w->k;
+}
+
+static void work(size_t i, unsigned member, void *ctx)
+{
+    struct crl_crew *c = ctx;
+    struct crl_slab b = crl_slabs_at(&c->slabs, i);
+    uint64_t n = weights_of(&b, &c->schema->weight[b.weight]);
+    struct crl_err err = { "" };
+
+    if (i >= atomic_load(&c->stop_at)) return;
+    crl_ckpt_read(c->ck, b.weight, b.panel, b.n_panel, c->bench[member].rows);
+    c->fn(c, i, &b, &c->bench[member]);
+    n += atomic_fetch_add(&c->done, n);
+    if (member || !c->opt->progress || c->opt->progress(c->opt->ctx, n, c->total, b.weight)) return;
+    crl_fail(&err, CRL_EINTR, "stopped before the end");
+    crl_crew_fail(c, CRL_EINTR, &err);
+}
+
+static enum crl_status make_benches(struct crl_crew *c, struct crl_err *err)
+{
+    unsigned members = crl_team_size(c->team);
+    size_t row = 0;
+
+    for (size_t i = 0; i < c->schema->n_weight; i++)
+        if (c->schema->weight[i].k > row) row = c->schema->weight[i].k;
+    c->bench = crl_alloc(members, sizeof *c->bench);
+    for (unsigned m = 0; c->bench && m < members; m++) {
+        c->bench[m].rows = crl_alloc(c->slabs.most_rows, sizeof(float));
+        c->bench[m].bytes = crl_alloc(c->slabs.most_bytes, 1);
+        c->bench[m].scratch = crl_alloc(row, sizeof(float));
+        if (!c->bench[m].rows || !c->bench[m].bytes || !c->bench[m].scratch)
+            return crl_fail(err, CRL_ENOMEM, "no memory for %u threads; fewer jobs need less", members);
+    }
+    return c->bench ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory for %u threads", members);
+}
+
+enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, const struct crl_schema *schema,
+                              const struct crl_convert_options *opt, crl_crew_fn *fn, struct crl_err *err)
+{
+    enum crl_status st;
+
+    c->start = crl_crew_now();
+    c->ck = ck;
+    c->schema = schema;
+    c->opt = opt;
+    c->fn = fn;
+    atomic_init(&c->stop_at, UINT64_MAX);
+    atomic_flag_clear(&c->failed);
+    st = crl_team_new(&c->team, opt->jobs, false, err);
+    if (!st) st = crl_slabs_new(&c->slabs, schema, err);
+    if (!st && c->slabs.n > SIZE_MAX / 64) st = crl_fail(err, CRL_ERANGE, "too many pieces of work");
+    if (st) return st;
+    c->record = crl_alloc((size_t)c->slabs.n, sizeof *c->record);
+    c->left = crl_alloc(schema->n_extent, sizeof *c->left);
+    if (!c->record || !c->left) return crl_fail(err, CRL_ENOMEM, "no memory for the list of work");
+    for (size_t i = 0; i < schema->n_weight; i++) {
+        const struct crl_weight *w = &schema->weight[i];
+        c->total += (uint64_t)crl_n_panel(w->n) * CRL_PANEL_ROWS * w->k;
+        c->left[w->extent] += c->slabs.first[i + 1] - c->slabs.first[i];
+    }
+    return make_benches(c, err);
+}
+
+void crl_crew_fini(struct crl_crew *c)
+{
+    for (unsigned m = 0; c->bench && m < crl_team_size(c->team); m++) {
+        crl_free(c->bench[m].rows);
+        crl_free(c->bench[m].bytes);
+        crl_free(c->bench[m].scratch);
+    }
+    crl_free(c->bench);
+    crl_free(c->record);
+    crl_free(c->left);
+    crl_slabs_free(&c->slabs);
+    crl_team_free(c->team);
+}
+
+enum crl_status crl_crew_run(struct crl_crew *c, struct crl_report *r, struct crl_err *err)
+{
+    r->jobs = crl_team_size(c->team);
+    r->row = crl_alloc(c->schema->n_weight, sizeof *r->row);
+    if (!r->row) return crl_fail(err, CRL_ENOMEM, "no memory for the report");
+    crl_team_each(c->team, (size_t)c->slabs.n, work, c);
+    r->n_weight = c->schema->n_weight;
+    r->weights = atomic_load(&c->done);
+    for (size_t i = 0; i < r->n_weight; i++)
+        for (uint64_t s = c->slabs.first[i]; s < c->slabs.first[i + 1]; s++) {
+            crl_misfit_add(&r->row[i].misfit, &c->record[s].misfit);
+            r->row[i].nonfinite += c->record[s].nonfinite;
+        }
+    r->seconds = crl_crew_now() - c->start;
+    return c->status ? crl_fail(err, c->status, "%s", c->err.text) : CRL_OK;
+}

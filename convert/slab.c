@@ -1,0 +1,162 @@
+/* slab.c - cutting, packing and comparing. */
+#include "convert/slab.h"
+
+#include "base/bytes.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Panels of 8 give 64 adjacent columns of each half of a fused gate-up tensor: two cache lines of BF16. Very
+ * long rows take fewer, so that a slab stays below SLAB_BYTES of float32 where it can. */
+#define SLAB_PANELS 8
+#define SLAB_BYTES ((size_t)16 << 20)
+
+static size_t panels_per_slab(const struct crl_weight *w)
+{
+    size_t panel_bytes = (size_t)w->k * CRL_PANEL_ROWS * sizeof(float), n = SLAB_PANELS;
+
+    while (n > 2 && n * panel_bytes > SLAB_BYTES) n /= 2;
+    return n;
+}
+
+static size_t rows_of(const struct crl_slab *b, const struct crl_weight *w)
+{
+    size_t first = b->panel * CRL_PANEL_ROWS, rows = b->n_panel * CRL_PANEL_ROWS;
+
+    return first + rows > w->n ? w->n - first : rows;
+}
+
+enum crl_status crl_slabs_new(struct crl_slabs *s, const struct crl_schema *schema, struct crl_err *err)
+{
+    memset(s, 0, sizeof *s);
+    s->schema = schema;
+    s->first = crl_alloc(schema->n_weight + 1, sizeof *s->first);
+    if (!s->first) return crl_fail(err, CRL_ENOMEM, "no memory for the list of work");
+    for (size_t i = 0; i < schema->n_weight; i++) {
+        const struct crl_weight *w = &schema->weight[i];
+        size_t each = panels_per_slab(w), all = crl_n_panel(w->n);
+        size_t rows = (each < all ? each : all) * CRL_PANEL_ROWS * crl_k_pad(w->k);
+        s->first[i] = s->n;
+        s->n += (all + each - 1) / each;
+        if (rows > s->most_rows) s->most_rows = rows;
+    }
+    s->first[schema->n_weight] = s->n;
+    s->most_bytes = s->most_rows * sizeof(float); /* the widest format is float32 itself */
+    return CRL_OK;
+}
+
+void crl_slabs_free(struct crl_slabs *s)
+{
+    crl_free(s->first);
+    s->first = NULL;
+}
+
+struct crl_slab crl_slabs_at(const struct crl_slabs *s, uint64_t i)
+{
+    size_t lo = 0, hi = s->schema->n_weight; /* first[lo] <= i < first[hi] */
+    struct crl_slab b;
+    size_t each, all;
+
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (s->first[mid] <= i) lo = mid;
+        else hi = mid;
+    }
+    each = panels_per_slab(&s->schema->weight[lo]);
+    all = crl_n_panel(s->schema->weight[lo].n);
+    b.weight = lo;
+    b.panel = (size_t)(i - s->first[lo]) * each;
+    b.n_panel = all - b.panel < each ? all - b.panel : each;
+    return b;
+}
+
+uint64_t crl_slab_offset(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f)
+{
+    if (f == CRL_F32) return (uint64_t)b->panel * CRL_PANEL_ROWS * w->k * sizeof(float);
+    return crl_mat_header_bytes(f) + (uint64_t)b->panel * crl_panel_bytes(f, w->k);
+}
+
+uint64_t crl_slab_bytes(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f)
+{
+    if (f == CRL_F32) return (uint64_t)rows_of(b, w) * w->k * sizeof(float);
+    return (uint64_t)b->n_panel * crl_panel_bytes(f, w->k);
+}
+
+static uint64_t drop_nonfinite(float *x, size_t n)
+{
+    uint64_t bad = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (isfinite(x[i])) continue;
+        x[i] = 0;
+        bad++;
+    }
+    return bad;
+}
+
+uint64_t crl_slab_pack(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f,
+                       const int8_t level[16], float *rows, unsigned char *bytes)
+{
+    size_t n = rows_of(b, w), k = w->k;
+    uint64_t bad = drop_nonfinite(rows, n * k);
+
+    if (f == CRL_F32) {
+        for (size_t i = 0; i < n * k; i++) crl_put_le32(bytes + 4 * i, crl_f32_bits(rows[i]));
+        return bad;
+    }
+    for (size_t p = 0; p < b->n_panel; p++) {
+        const float *row[CRL_PANEL_ROWS];
+        for (size_t r = 0; r < CRL_PANEL_ROWS; r++) {
+            size_t at = p * CRL_PANEL_ROWS + r;
+            row[r] = crl_weight_has_row(w, b->panel * CRL_PANEL_ROWS + at) ? rows + at * k : NULL;
+        }
+        crl_panel_pack(f, bytes + p * crl_panel_bytes(f, k), row, k, level);
+    }
+    return bad;
+}
+
+static void compare(const float *a, const float *b, size_t n, struct crl_misfit *m)
+{
+    double err2 = 0, ref2 = 0;
+    float most = m->most;
+
+    for (size_t i = 0; i < n; i++) {
+        float d = a[i] - b[i];
+        err2 += (double)d * d;
+        ref2 += (double)b[i] * b[i];
+        if (fabsf(d) > most) most = fabsf(d);
+    }
+    m->err2 += err2;
+    m->ref2 += ref2;
+    m->most = most;
+}
+
+void crl_slab_misfit(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f,
+                     const int8_t level[16], const float *rows, const unsigned char *bytes, float *scratch,
+                     struct crl_misfit *m)
+{
+    size_t n = rows_of(b, w), k = w->k;
+    struct crl_mat mat = { .format = f, .n = b->n_panel * CRL_PANEL_ROWS, .k = k, .panel = bytes };
+
+    mat.panel_bytes = f == CRL_F32 ? CRL_PANEL_ROWS * k * sizeof(float) : crl_panel_bytes(f, k);
+    if (level) memcpy(mat.level, level, sizeof mat.level);
+    for (size_t r = 0; r < n; r++) {
+        if (!crl_weight_has_row(w, b->panel * CRL_PANEL_ROWS + r)) continue;
+        crl_mat_row(&mat, r, scratch);
+        compare(scratch, rows + r * k, k, m);
+    }
+}
+
+double crl_misfit_rms(const struct crl_misfit *m)
+{
+    if (m->err2 == 0) return 0;
+    return m->ref2 > 0 ? sqrt(m->err2 / m->ref2) : INFINITY;
+}
+
+void crl_misfit_add(struct crl_misfit *sum, const struct crl_misfit *m)
+{
+    sum->err2 += m->err2;
+    sum->ref2 += m->ref2;
+    if (m->most > sum->most) sum->most = m->most;
+}
