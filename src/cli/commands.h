@@ -1,0 +1,11 @@
+/* commands.h - every command of the program, each defined in its cmd_<name>.c; main.c lists them in order. */
+#ifndef CRL_CLI_COMMANDS_H
+#define CRL_CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+extern const struct crl_command crl_cmd_convert;
+extern const struct crl_command crl_cmd_info;
+extern const struct crl_command crl_cmd_verify;
+
+#endif
