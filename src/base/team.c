@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Spins before a waiting member offers its core to others: members may share a core with other programs. */
-#define SPINS_BEFORE_YIELD 4096
+/* Spins before a waiting member offers its core to others: with a core each the wait is short, without one the member
+ * waited for may need this very core. */
+#define SPINS_OWN_CORE 4096
+#define SPINS_SHARED_CORE 16
 
 struct crl_team {
     unsigned n;
     bool pin;
+    unsigned spins; /* before a waiting member yields */
     int cpu[CRL_TEAM_MAX]; /* the core of member i */
     _Alignas(CRL_ALIGN) atomic_uint arrived;
     _Alignas(CRL_ALIGN) atomic_uint epoch;
@@ -70,6 +73,7 @@ enum crl_status crl_team_new(struct crl_team **team, unsigned n_threads, bool pi
     if (!t) return crl_fail(err, CRL_ENOMEM, "no memory for a thread team");
     have = usable(t->cpu, CRL_TEAM_MAX);
     t->n = n_threads ? n_threads : have;
+    t->spins = t->n <= have ? SPINS_OWN_CORE : SPINS_SHARED_CORE;
     t->pin = pin && t->n <= have; /* more members than cores: the system shares them out better than we would */
     *team = t;
     return CRL_OK;
@@ -143,7 +147,7 @@ void crl_team_barrier(const struct crl_member *me)
     }
     while (atomic_load_explicit(&t->epoch, memory_order_acquire) == epoch) {
         relax();
-        if (++spins % SPINS_BEFORE_YIELD == 0) sched_yield();
+        if (++spins % t->spins == 0) sched_yield();
     }
 }
 
