@@ -1,0 +1,221 @@
+/* ffn.c - feed-forward blocks: routing, the shared (or dense) block and the routed experts, as one list of work.
+ * docs/model.md, "Mixture of experts".
+ *
+ * Rows: the m tokens of the shared block come first, then the routed rows sorted by expert. A unit of gate-up is 64
+ * rows of the matrix, 32 values of the intermediate: exactly one block of the int8 activations, so that the member who
+ * computes it also quantises it and nobody waits. In down every member owns columns of the stream for all blocks, so
+ * the sum over experts needs no join and has a fixed order: shared first, experts by number. */
+#include "model/work.h"
+
+#include <math.h>
+#include <string.h>
+
+#define UNIT 32 /* intermediate values per unit */
+
+/* Experts of token i by falling logit, lowest number first on ties, and their sigmoid. The score multiplies the
+ * expert's input: an expert is not linear, so the place matters. */
+static void choose(const struct crl_config *cfg, struct crl_plan *p, size_t i, float *logit)
+{
+    size_t used = cfg->n_expert_used;
+
+    for (size_t c = 0; c < used; c++) {
+        uint32_t best = 0;
+        for (uint32_t e = 1; e < cfg->n_expert; e++)
+            if (logit[e] > logit[best]) best = e;
+        p->route[i * used + c] = best;
+        p->weight[i * used + c] = 1 / (1 + expf(-logit[best]));
+        logit[best] = -INFINITY;
+    }
+}
+
+static void route_rows(struct crl_forward *f, const struct crl_member *me, struct crl_plan *p,
+                       const struct crl_layer *l, const struct crl_rows *x)
+{
+    float *logit = f->scratch[me->id].route;
+    size_t n = crl_n_panel(l->router.n), lo = 0, hi = 1;
+
+    if (f->m > 1) crl_team_range(me, f->m, &lo, &hi);
+    for (size_t i = lo; i < hi; i++) {
+        crl_rows_gemm(f, logit, n * CRL_PANEL_ROWS, x, i, 1, &l->router, 0, n);
+        choose(&f->model->cfg, p, i, logit);
+    }
+    if (f->m > 1) crl_team_barrier(me);
+}
+
+/* Sort the routed rows by expert (counting sort: tokens stay in order) and list the blocks that have rows. */
+static void list_groups(const struct crl_forward *f, struct crl_plan *p, const struct crl_layer *l)
+{
+    size_t n = l->moe ? f->m * f->model->cfg.n_expert_used : 0, n_expert = l->moe ? f->model->cfg.n_expert : 0;
+
+    p->group[0] = (struct crl_group){ &l->always, 0, f->m };
+    p->n_group = 1;
+    memset(p->count, 0, (n_expert + 1) * sizeof *p->count);
+    for (size_t i = 0; i < n; i++) p->count[p->route[i] + 1]++;
+    for (size_t e = 0; e < n_expert; e++) {
+        size_t rows = p->count[e + 1];
+        p->count[e + 1] += p->count[e];
+        if (rows) p->group[p->n_group++] = (struct crl_group){ &l->expert[e], p->count[e], rows };
+    }
+    for (size_t i = 0; i < n; i++) p->order[p->count[p->route[i]]++] = i;
+}
+
+/* Routed row r of `to`: row `from` of x times its score. The codes stay, the scale takes the factor. */
+static void scale_row(const struct crl_rows *to, size_t r, const struct crl_rows *x, size_t from, float weight)
+{
+    size_t nb = x->act.k_pad / CRL_BLOCK;
+
+    for (size_t j = 0; j < x->stride; j++) to->x[r * to->stride + j] = x->x[from * x->stride + j] * weight;
+    memcpy(to->act.q + r * x->act.k_pad, x->act.q + from * x->act.k_pad, x->act.k_pad);
+    memcpy(to->act.bias + r * nb, x->act.bias + from * nb, nb * sizeof *x->act.bias);
+    for (size_t j = 0; j < x->act.n_span; j++)
+        to->act.scale[r * x->act.n_span + j] = x->act.scale[from * x->act.n_span + j] * weight;
+}
+
+/* Scaled inputs of the routed rows, in the order of the groups. */
+static const struct crl_rows *gather(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                                     const struct crl_rows *x)
+{
+    size_t used = f->model->cfg.n_expert_used, n = f->m * used, lo, hi;
+
+    if (f->m == 1) {
+        struct crl_rows *own = &f->scratch[me->id].routed;
+        for (size_t r = 0; r < n; r++) scale_row(own, r, x, 0, p->weight[p->order[r]]);
+        return own;
+    }
+    crl_team_range(me, n, &lo, &hi);
+    for (size_t r = lo; r < hi; r++) scale_row(&f->gathered, r, x, p->order[r] / used, p->weight[p->order[r]]);
+    crl_team_barrier(me);
+    return &f->gathered;
+}
+
+static float silu(float z)
+{
+    return z / (1 + expf(-z));
+}
+
+/* up * silu(gate) of one unit into 32 values of the intermediate row, zero beyond d_ff, and their codes. */
+static void finish_unit(const struct crl_forward *f, const struct crl_rows *mid, size_t row, size_t unit, size_t d_ff,
+                        const float *tile)
+{
+    size_t at = unit * UNIT, left = d_ff - at < UNIT ? d_ff - at : UNIT;
+    float *to = mid->x + row * mid->stride + at;
+    struct crl_act one = mid->act;
+
+    for (size_t j = 0; j < UNIT; j++) {
+        const float *gate = tile + j / CRL_PANEL_ROWS * 2 * CRL_PANEL_ROWS + j % CRL_PANEL_ROWS;
+        to[j] = j < left ? gate[CRL_PANEL_ROWS] * silu(gate[0]) : 0;
+    }
+    one.q += row * one.k_pad + at;
+    one.scale += row * one.n_span + unit;
+    one.bias += row * (one.k_pad / CRL_BLOCK) + unit;
+    one.k_pad = UNIT;
+    one.n_span = 1;
+    f->kern->act_row(&one, 0, to, UNIT);
+}
+
+/* Row of the intermediate where a group's rows begin: the shared block's come first. */
+static size_t mid_row(const struct crl_forward *f, const struct crl_plan *p, const struct crl_group *g)
+{
+    return g == p->group ? 0 : f->m + g->first;
+}
+
+/* Units [lo, hi) of a group. */
+static void gate_up(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                    const struct crl_group *g, const struct crl_rows *x, size_t d_ff, size_t lo, size_t hi)
+{
+    float *tile = f->scratch[me->id].tile;
+    size_t n_panel = crl_n_panel(g->ffn->gate_up.n);
+
+    _Static_assert(UNIT == CRL_ACT_SPAN && UNIT == 2 * CRL_PANEL_ROWS, "a unit is one span of activations");
+    for (size_t u = lo; u < hi; u++) {
+        struct crl_mat w = g->ffn->gate_up;
+        size_t n = n_panel - 4 * u < 4 ? n_panel - 4 * u : 4;
+
+        w.panel += 4 * u * w.panel_bytes; /* so that the unit begins at column 0 of the tile */
+        crl_rows_gemm(f, tile, 64, x, g->first, g->n, &w, 0, n);
+        for (size_t r = 0; r < g->n; r++) finish_unit(f, &p->mid, mid_row(f, p, g) + r, u, d_ff, tile + r * 64);
+    }
+}
+
+/* What a unit costs in multiples of one row: its rows, and the pass over its weights. */
+static size_t unit_cost(const struct crl_group *g)
+{
+    return g->n + 3;
+}
+
+/* All groups' units as one list, cut where the work is even. */
+static void gate_up_all(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                        const struct crl_layer *l, const struct crl_rows *x, const struct crl_rows *routed)
+{
+    size_t total = 0, at = 0, lo, hi;
+
+    for (size_t i = 0; i < p->n_group; i++) total += unit_cost(&p->group[i]) * ((l->d_ff + UNIT - 1) / UNIT);
+    crl_team_range(me, total, &lo, &hi);
+    for (size_t i = 0; i < p->n_group; i++) {
+        size_t n_unit = (l->d_ff + UNIT - 1) / UNIT, cost = unit_cost(&p->group[i]), a, b;
+
+        /* the unit a boundary falls into goes to the member before it; both neighbours round the same way */
+        a = lo > at ? (lo - at + cost - 1) / cost : 0;
+        b = hi > at ? (hi - at + cost - 1) / cost : 0;
+        if (a > n_unit) a = n_unit;
+        if (b > n_unit) b = n_unit;
+        gate_up(f, me, p, &p->group[i], i ? routed : x, l->d_ff, a, b);
+        at += cost * n_unit;
+    }
+}
+
+/* Columns of the stream that this member owns: down of every group, added to the rows' tokens. */
+static void down_all(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p)
+{
+    size_t d = f->model->cfg.d_model, used = f->model->cfg.n_expert_used, lo, hi;
+    float *tile = f->scratch[me->id].tile;
+
+    crl_team_range(me, crl_n_panel(d), &lo, &hi);
+    for (size_t i = 0; i < p->n_group; i++) {
+        const struct crl_group *g = &p->group[i];
+
+        for (size_t panel = lo; panel < hi; panel += 4) {
+            size_t n = hi - panel < 4 ? hi - panel : 4, col = panel * CRL_PANEL_ROWS;
+            size_t width = d - col < n * CRL_PANEL_ROWS ? d - col : n * CRL_PANEL_ROWS;
+            struct crl_mat w = g->ffn->down;
+
+            w.panel += panel * w.panel_bytes;
+            crl_rows_gemm(f, tile, 64, &p->mid, mid_row(f, p, g), g->n, &w, 0, n);
+            for (size_t r = 0; r < g->n; r++) {
+                float *to = f->h + (i ? p->order[g->first + r] / used : r) * d + col;
+                for (size_t j = 0; j < width; j++) to[j] += tile[r * 64 + j];
+            }
+        }
+    }
+}
+
+/* A member's plan of this layer, all but the routes. */
+static struct crl_plan *begin_plan(struct crl_forward *f, const struct crl_member *me, const struct crl_layer *l)
+{
+    struct crl_scratch *s = &f->scratch[me->id];
+    struct crl_plan *p = &s->plan;
+
+    p->route = f->m == 1 ? s->own_route : f->route;
+    p->weight = f->m == 1 ? s->own_weight : f->weight;
+    p->mid = f->mid; /* dense and expert layers differ in width */
+    p->mid.stride = crl_k_pad(l->d_ff);
+    p->mid.act.k_pad = p->mid.stride;
+    p->mid.act.n_span = p->mid.stride / CRL_ACT_SPAN;
+    return p;
+}
+
+void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
+{
+    const struct crl_layer *l = &f->model->layer[layer];
+    const struct crl_rows *x = crl_norm_stream(f, me, l->ffn_norm), *routed = NULL;
+    struct crl_plan *p = begin_plan(f, me, l);
+
+    if (l->moe) route_rows(f, me, p, l, x);
+    list_groups(f, p, l);
+    if (l->moe) routed = gather(f, me, p, x);
+    if (l->moe && me->id == 0 && f->batch->tap_routes) f->batch->tap_routes(f->batch->tap_ctx, layer, p->route, f->m);
+    gate_up_all(f, me, p, l, x, routed);
+    crl_team_barrier(me);
+    down_all(f, me, p);
+    crl_team_barrier(me);
+}

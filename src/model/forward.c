@@ -1,0 +1,251 @@
+/* forward.c - the forward pass from token ids to logits, and the planning of its buffers. */
+#include "model/work.h"
+
+#include "model/rope.h"
+
+#include <math.h>
+#include <string.h>
+
+static size_t round16(size_t n)
+{
+    return crl_round_up(n, CRL_PANEL_ROWS);
+}
+
+static void take_rows(struct crl_rows *r, struct crl_arena *a, size_t m, size_t k)
+{
+    r->stride = crl_k_pad(k);
+    r->x = crl_arena_take(a, m, r->stride * sizeof *r->x);
+    crl_act_place(&r->act, a, m, k);
+}
+
+static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struct crl_config *cfg, size_t batch_max)
+{
+    size_t used = cfg->n_expert_used ? cfg->n_expert_used : 1, per_kv = cfg->n_head / cfg->n_kv_head;
+
+    s->plan.order = crl_arena_take(a, batch_max, used * sizeof *s->plan.order);
+    s->plan.count = crl_arena_take(a, (size_t)cfg->n_expert + 1, sizeof *s->plan.count);
+    s->plan.group = crl_arena_take(a, (size_t)cfg->n_expert + 1, sizeof *s->plan.group);
+    s->own_route = crl_arena_take(a, used, sizeof *s->own_route);
+    s->own_weight = crl_arena_take(a, used, sizeof *s->own_weight);
+    take_rows(&s->in, a, 1, cfg->d_model);
+    take_rows(&s->routed, a, used, cfg->d_model);
+    s->attn_in.stride = crl_k_pad((size_t)cfg->n_head * cfg->d_head);
+    crl_act_place(&s->attn_in.act, a, 1, (size_t)cfg->n_head * cfg->d_head);
+    s->tile = crl_arena_take(a, batch_max * (1 + used), 64 * sizeof(float));
+    s->keys = crl_arena_take(a, CRL_ATTN_KEYS, cfg->d_head * sizeof(float));
+    s->values = crl_arena_take(a, CRL_ATTN_KEYS, cfg->d_head * sizeof(float));
+    s->attn = crl_arena_take(a, CRL_ATTN_ROWS * per_kv, (cfg->d_head + 2 + CRL_ATTN_KEYS) * sizeof(float));
+    s->route = crl_arena_take(a, round16(cfg->n_expert), sizeof(float));
+}
+
+/* Carve all buffers; called once to learn the size and once to place them. */
+static void lay_out(struct crl_forward *f, struct crl_arena *a)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t b = f->batch_max, used = cfg->n_expert_used ? cfg->n_expert_used : 1, d_q, d_kv;
+    size_t ff = cfg->d_ff > cfg->d_ff_dense ? cfg->d_ff : cfg->d_ff_dense;
+
+    d_q = (size_t)cfg->n_head * cfg->d_head;
+    d_kv = (size_t)cfg->n_kv_head * cfg->d_head;
+    f->q_stride = round16(d_q);
+    f->kv_stride = round16(d_kv);
+    f->token = crl_arena_take(a, b, sizeof *f->token);
+    f->logit_row = crl_arena_take(a, b, sizeof *f->logit_row);
+    f->h = crl_arena_take(a, b, cfg->d_model * sizeof(float));
+    f->angle = crl_arena_take(a, b, cfg->d_head * sizeof(float));
+    take_rows(&f->normed, a, b, cfg->d_model);
+    f->q = crl_arena_take(a, b, f->q_stride * sizeof(float));
+    f->k = crl_arena_take(a, b, f->kv_stride * sizeof(float));
+    f->v = crl_arena_take(a, b, f->kv_stride * sizeof(float));
+    take_rows(&f->attn, a, b, d_q);
+    f->out = crl_arena_take(a, b, round16(cfg->d_model) * sizeof(float));
+    f->route = crl_arena_take(a, b, used * sizeof *f->route);
+    f->weight = crl_arena_take(a, b, used * sizeof *f->weight);
+    take_rows(&f->gathered, a, b * used, cfg->d_model);
+    take_rows(&f->mid, a, b * (1 + used), ff);
+    f->logits = cfg->vocab % CRL_PANEL_ROWS ? crl_arena_take(a, b, round16(cfg->vocab) * sizeof(float)) : NULL;
+    f->scratch = crl_arena_take(a, crl_team_size(f->team), sizeof *f->scratch);
+    for (unsigned i = 0; i < crl_team_size(f->team); i++) {
+        struct crl_scratch plan;
+        take_scratch(f->scratch ? &f->scratch[i] : &plan, a, cfg, b);
+    }
+}
+
+enum crl_status crl_forward_new(struct crl_forward **out, const struct crl_model *model,
+                                const struct crl_kernels *kernels, struct crl_team *team, size_t batch_max,
+                                struct crl_err *err)
+{
+    struct crl_forward *f = crl_alloc(1, sizeof *f);
+    struct crl_arena a = { NULL, 0, 0, false };
+
+    *out = NULL;
+    if (!f) return crl_fail(err, CRL_ENOMEM, "no memory for a forward pass");
+    f->model = model;
+    f->kern = kernels;
+    f->team = team;
+    f->batch_max = batch_max ? batch_max : 1;
+    lay_out(f, &a);
+    f->memory = a.overflow ? NULL : crl_alloc(a.used, 1);
+    if (!f->memory) {
+        crl_free(f);
+        return crl_fail(err, CRL_ENOMEM, "no memory for the buffers of %zu tokens at a time (%zu bytes)", batch_max,
+                        a.used);
+    }
+    a = (struct crl_arena){ f->memory, 0, a.used, false };
+    lay_out(f, &a);
+    *out = f;
+    return CRL_OK;
+}
+
+void crl_forward_free(struct crl_forward *f)
+{
+    if (!f) return;
+    crl_free(f->memory);
+    crl_free(f);
+}
+
+size_t crl_forward_batch_max(const struct crl_forward *f)
+{
+    return f->batch_max;
+}
+
+void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const struct crl_rows *x, size_t first,
+                   size_t m, const struct crl_mat *w, size_t lo, size_t hi)
+{
+    struct crl_act a = x->act;
+
+    if (!m || lo >= hi) return;
+    if (w->format == CRL_BF16) {
+        f->kern->gemm_bf16(y, y_stride, x->x + first * x->stride, x->stride, m, w, lo, hi);
+        return;
+    }
+    a.q += first * a.k_pad;
+    a.scale += first * a.n_span;
+    a.bias += first * (a.k_pad / CRL_BLOCK);
+    (w->format == CRL_Q8 ? f->kern->gemm_q8 : f->kern->gemm_q4)(y, y_stride, &a, m, w, lo, hi);
+}
+
+void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k)
+{
+    f->kern->act_row(&x->act, i, x->x + i * x->stride, k);
+}
+
+void crl_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
+{
+    float sum[8] = { 0 }, r;
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8)
+        for (size_t j = 0; j < 8; j++) sum[j] += x[i + j] * x[i + j];
+    for (; i < n; i++) sum[0] += x[i] * x[i];
+    r = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+    r = 1 / sqrtf(r / (float)n + eps);
+    for (i = 0; i < n; i++) out[i] = x[i] * r * weight[i];
+}
+
+const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t d = cfg->d_model, lo, hi;
+
+    if (f->m == 1) {
+        struct crl_rows *own = &f->scratch[me->id].in;
+        crl_rms_norm(own->x, f->h, weight, d, cfg->norm_eps);
+        crl_rows_quantise(f, own, 0, d);
+        return own;
+    }
+    crl_team_range(me, f->m, &lo, &hi);
+    for (size_t i = lo; i < hi; i++) {
+        crl_rms_norm(f->normed.x + i * f->normed.stride, f->h + i * d, weight, d, cfg->norm_eps);
+        crl_rows_quantise(f, &f->normed, i, d);
+    }
+    crl_team_barrier(me);
+    return &f->normed;
+}
+
+/* Embedding rows and rotation angles of this member's tokens. */
+static void embed(struct crl_forward *f, const struct crl_member *me)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t lo, hi;
+
+    crl_team_range(me, f->m, &lo, &hi);
+    for (size_t i = lo; i < hi; i++) {
+        const struct crl_token *t = &f->token[i];
+        size_t at = t->pos - t->segment->kv->n_pos;
+        int32_t id = t->segment->id[at];
+
+        if (t->segment->feature && id == cfg->image_token)
+            memcpy(f->h + i * cfg->d_model, t->segment->feature + at * cfg->d_model, cfg->d_model * sizeof(float));
+        else crl_mat_row(&f->model->embed, (size_t)id, f->h + i * cfg->d_model);
+        crl_rope_angles(f->angle + i * cfg->d_head, f->model->inv_freq, cfg->d_head / 2, t->pos);
+    }
+}
+
+static void call_tap(const struct crl_forward *f, const struct crl_member *me, uint32_t layer)
+{
+    if (!f->batch->tap) return;
+    if (me->id == 0) f->batch->tap(f->batch->tap_ctx, layer, f->h, f->m);
+    crl_team_barrier(me);
+}
+
+/* Final norm and head, only for the tokens whose logits are wanted. */
+static void head(struct crl_forward *f, const struct crl_member *me)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t d = cfg->d_model, lo, hi, stride = round16(cfg->vocab);
+    float *to = f->logits ? f->logits : f->batch->logits;
+
+    if (!f->n_logits) return;
+    crl_team_range(me, f->n_logits, &lo, &hi);
+    for (size_t i = lo; i < hi; i++) {
+        crl_rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, f->model->final_norm, d,
+                     cfg->norm_eps);
+        crl_rows_quantise(f, &f->normed, i, d);
+    }
+    crl_team_barrier(me);
+    crl_team_range(me, crl_n_panel(cfg->vocab), &lo, &hi);
+    crl_rows_gemm(f, to, stride, &f->normed, 0, f->n_logits, &f->model->head, lo, hi);
+    if (!f->logits) return;
+    crl_team_barrier(me);
+    crl_team_range(me, f->n_logits, &lo, &hi);
+    for (size_t i = lo; i < hi; i++)
+        memcpy(f->batch->logits + i * cfg->vocab, to + i * stride, cfg->vocab * sizeof(float));
+}
+
+static void run_member(const struct crl_member *me, void *ctx)
+{
+    struct crl_forward *f = ctx;
+
+    embed(f, me);
+    crl_team_barrier(me);
+    call_tap(f, me, 0);
+    for (uint32_t l = 0; l < f->model->cfg.n_layer; l++) {
+        crl_attention(f, me, l);
+        crl_feed_forward(f, me, l);
+        call_tap(f, me, l + 1);
+    }
+    head(f, me);
+}
+
+static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)
+{
+    f->m = 0;
+    f->n_logits = 0;
+    for (size_t s = 0; s < batch->n_segment; s++) {
+        struct crl_segment *seg = &batch->segment[s];
+        for (size_t i = 0; i < seg->n_tok; i++) {
+            f->token[f->m] = (struct crl_token){ seg, seg->kv->n_pos + i };
+            if (!seg->no_logits && (seg->all_logits || i + 1 == seg->n_tok)) f->logit_row[f->n_logits++] = f->m;
+            f->m++;
+        }
+    }
+}
+
+void crl_forward_run(struct crl_forward *f, const struct crl_batch *batch)
+{
+    f->batch = batch;
+    list_tokens(f, batch);
+    crl_team_run(f->team, run_member, f);
+    for (size_t s = 0; s < batch->n_segment; s++) batch->segment[s].kv->n_pos += batch->segment[s].n_tok;
+}

@@ -1,0 +1,54 @@
+/* forward.h - the forward pass: tokens of one or several sessions through all layers, logits out.
+ *
+ * A forward object belongs to one engine and is used by one caller at a time. It owns every buffer the pass needs,
+ * sized once for batch_max tokens: a pass allocates nothing. The equations and their sources are in docs/model.md;
+ * the functions of this folder follow them step by step.
+ *
+ * Every output is computed by exactly one thread in an order that depends on nothing but the shapes, so results are
+ * the same for every thread count, batch composition and piece size. */
+#ifndef CRL_MODEL_FORWARD_H
+#define CRL_MODEL_FORWARD_H
+
+#include "base/team.h"
+#include "model/kv.h"
+#include "model/model.h"
+#include "simd/kernels.h"
+
+/* Consecutive tokens of one session. The piece must fit: n_tok <= crl_kv_room(kv). */
+struct crl_segment {
+    struct crl_kv *kv;  /* n_pos is advanced by the pass */
+    const int32_t *id;  /* [n_tok], each below vocab */
+    size_t n_tok;
+    /* Replacement embeddings [n_tok][d_model] for tokens whose id is the image token, or NULL. Rows of other tokens are
+     * not read. */
+    const float *feature;
+    bool all_logits; /* logits of every token, else of the last one alone */
+    bool no_logits;  /* none at all: more pieces of the prompt follow */
+};
+
+struct crl_batch {
+    struct crl_segment *segment;
+    size_t n_segment;
+    float *logits; /* [rows asked for][vocab], in order of segments and tokens */
+    /* When not NULL, called by one thread with the stream h [n_tok][d_model] of all tokens of the batch: layer 0 is the
+     * embedding, layer l + 1 the stream after layer l. For tests and calibration. */
+    void (*tap)(void *ctx, uint32_t layer, const float *h, size_t n_tok);
+    /* When not NULL, called by one thread with the experts of each token of a layer, [n_tok][n_expert_used]. */
+    void (*tap_routes)(void *ctx, uint32_t layer, const uint32_t *expert, size_t n_tok);
+    void *tap_ctx;
+};
+
+struct crl_forward;
+
+/* model, kernels and team are borrowed. batch_max: most tokens in one pass, over all segments. */
+enum crl_status crl_forward_new(struct crl_forward **out, const struct crl_model *model,
+                                const struct crl_kernels *kernels, struct crl_team *team, size_t batch_max,
+                                struct crl_err *err);
+void crl_forward_free(struct crl_forward *f);
+
+size_t crl_forward_batch_max(const struct crl_forward *f);
+
+/* Run the batch: at least one token, at most batch_max. Cannot fail. */
+void crl_forward_run(struct crl_forward *f, const struct crl_batch *batch);
+
+#endif

@@ -1,0 +1,105 @@
+/* work.h - the buffers of a forward pass and the steps that share them. Internal to src/model.
+ *
+ * Rows of activations are float [m][pad] with pad = dimension rounded up to 32 and zeros behind it, and beside them,
+ * where a matrix is quantised, the same rows as int8 (quant/act.h). Outputs of matrices are rounded up to whole panels. */
+#ifndef CRL_MODEL_WORK_H
+#define CRL_MODEL_WORK_H
+
+#include "model/forward.h"
+
+#define CRL_ATTN_KEYS 64 /* keys scored at a time; the grid starts at the first key a token sees */
+#define CRL_ATTN_ROWS 16 /* tokens of one attention unit */
+
+/* Rows that multiply weights: floats for bf16 matrices, codes for q8 and q4. */
+struct crl_rows {
+    float *x; /* [m][stride] */
+    size_t stride;
+    struct crl_act act;
+};
+
+/* Where a token of the batch belongs. */
+struct crl_token {
+    struct crl_segment *segment;
+    size_t pos;
+};
+
+/* Rows of one feed-forward block: the shared (or dense) one, or a routed expert with the rows sent to it. */
+struct crl_group {
+    const struct crl_ffn *ffn;
+    size_t first; /* row in the gathered input and in the intermediate */
+    size_t n;     /* rows */
+};
+
+/* Which expert works on what. Every member draws up the same plan for itself: it is small, and waiting is dear. */
+struct crl_plan {
+    uint32_t *route; /* [m][n_expert_used]; shared by all members unless m is 1 */
+    float *weight;   /* [m][n_expert_used] sigmoid of the router logit; likewise */
+    size_t *order;   /* [m * n_expert_used] routed rows sorted by expert: token * used + choice */
+    size_t *count;   /* [n_expert + 1] */
+    struct crl_group *group; /* [1 + n_expert] blocks that have rows, the shared or dense one first */
+    size_t n_group;
+    struct crl_rows mid; /* the intermediate, laid out for this layer's width */
+};
+
+/* Private memory of one team member. */
+struct crl_scratch {
+    struct crl_plan plan;
+    uint32_t *own_route; /* [n_expert_used] of a single token */
+    float *own_weight;   /* [n_expert_used] */
+    struct crl_rows in;     /* one row [d_model]: the normed token when the batch is one token */
+    struct crl_rows routed; /* [n_expert_used] rows: the same scaled per expert; codes are those of `in` */
+    struct crl_rows attn_in; /* codes of the single token's attention row; the floats are those of `attn` */
+    float *tile;            /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
+    float *keys;            /* [CRL_ATTN_KEYS][d_head] */
+    float *values;          /* [CRL_ATTN_KEYS][d_head] */
+    float *attn;            /* [CRL_ATTN_ROWS * heads per kv head][d_head + 2 + CRL_ATTN_KEYS] */
+    float *route;           /* [n_expert rounded up to 16] router logits of one token */
+};
+
+struct crl_forward {
+    const struct crl_model *model;
+    const struct crl_kernels *kern;
+    struct crl_team *team;
+    size_t batch_max;
+    unsigned char *memory; /* the arena everything below points into */
+
+    /* of the running pass */
+    const struct crl_batch *batch;
+    size_t m;                   /* tokens */
+    size_t n_logits;            /* rows of logits */
+    struct crl_token *token;    /* [batch_max] */
+    size_t *logit_row;          /* [batch_max] token of each row of logits */
+    float *h;                   /* [batch_max][d_model] residual stream */
+    float *angle;               /* [batch_max][d_head] cos and sin per pair */
+    struct crl_rows normed;     /* [batch_max] rows of d_model: input of QKV, router, gate-up, head */
+    float *q, *k, *v;           /* [batch_max][rounded up heads * d_head] */
+    size_t q_stride, kv_stride; /* floats */
+    struct crl_rows attn;       /* [batch_max] rows of n_head * d_head: input of o */
+    float *out;                 /* [batch_max][d_model rounded up to 16] output of o */
+    uint32_t *route;            /* [batch_max][n_expert_used] */
+    float *weight;              /* [batch_max][n_expert_used] sigmoid of the router logit */
+    struct crl_rows gathered;   /* [batch_max * n_expert_used] routed inputs, sorted by expert */
+    struct crl_rows mid;        /* [batch_max * (1 + n_expert_used)] rows of the widest d_ff: up * silu(gate) */
+    float *logits;              /* [batch_max][vocab rounded up to 16], when the caller's rows do not fit panels */
+    struct crl_scratch *scratch; /* [team size] */
+};
+
+/* y[i][0 .. 16 * panels) for rows first .. first + m of x and panels [lo, hi) of w. */
+void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const struct crl_rows *x, size_t first,
+                   size_t m, const struct crl_mat *w, size_t lo, size_t hi);
+
+/* Quantise row i of x (k values) for matrices that want codes. */
+void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k);
+
+/* out = x / rms(x) * weight. */
+void crl_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps);
+
+/* Steps of one layer; every member calls them at the same time. */
+void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t layer);
+void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32_t layer);
+
+/* Norm the stream with `weight` into rows for the next matrix: all of `normed` together with a barrier, or, for a
+ * batch of one token, every member for itself without one. Returns the rows to read. */
+const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight);
+
+#endif
