@@ -1,0 +1,382 @@
+/* engine.c - opening a model and running its sessions. */
+#include "run/engine.h"
+
+#include "base/json.h"
+#include "model/kv.h"
+
+#include <string.h>
+
+#define BATCH_DEFAULT 512
+#define BATCH_MOST 65536
+#define CTX_DEFAULT 32768
+
+struct crl_engine {
+    struct crl_pack *pack;
+    struct crl_model *model;
+    struct crl_tok *tok; /* NULL: the file has none */
+    struct crl_team *team;
+    struct crl_forward *forward;
+    struct crl_kernels kern;
+    enum crl_kv_type kv_type;
+    struct crl_segment *segment;  /* [batch_max] */
+    struct crl_sampler_options sampling;
+    struct crl_totals totals;
+    uint32_t n_eos;
+    int32_t eos[8];
+    void (*tap)(void *, uint32_t, const float *, size_t);
+    void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t);
+    void *tap_ctx;
+};
+
+struct crl_session {
+    struct crl_engine *engine;
+    struct crl_kv *kv;
+};
+
+static enum crl_status read_eos(struct crl_engine *e, const json_t *v, struct crl_err *err)
+{
+    uint32_t vocab = e->model->cfg.vocab, n = 0;
+    size_t len = json_is_array(v) ? json_array_size(v) : 1;
+
+    if (!v || json_is_null(v)) return CRL_OK;
+    if (len > sizeof e->eos / sizeof *e->eos)
+        return crl_fail(err, CRL_EFORMAT, "generation defaults: %zu end tokens, at most 8 are supported", len);
+    for (size_t i = 0; i < len; i++) {
+        const json_t *one = json_is_array(v) ? json_array_get(v, i) : v;
+        if (!json_is_integer(one) || json_integer_value(one) < 0 || json_integer_value(one) >= vocab)
+            return crl_fail(err, CRL_EFORMAT, "generation defaults: an end token is no id below %u", vocab);
+        e->eos[n++] = (int32_t)json_integer_value(one);
+    }
+    e->n_eos = n;
+    return CRL_OK;
+}
+
+/* Sampling defaults and end tokens of generation_config.json. Without do_sample the model's own choice is greedy. */
+static enum crl_status read_generation(struct crl_engine *e, struct crl_err *err)
+{
+    size_t len;
+    const unsigned char *text = crl_pack_section(e->pack, CRL_SECTION_GENERATION, &len);
+    double temperature = 1, top_p = 1, penalty = 1;
+    bool sample = false;
+    uint32_t top_k = 0;
+    json_t *doc = NULL;
+    enum crl_status st;
+
+    e->n_eos = e->model->cfg.n_eos;
+    memcpy(e->eos, e->model->cfg.eos, sizeof e->eos);
+    if (!text) return CRL_OK;
+    st = crl_json_parse(&doc, (const char *)text, len, "generation defaults", err);
+    if (!st) st = crl_json_get_bool(doc, "do_sample", &sample, err);
+    if (!st) st = crl_json_get_f64(doc, "temperature", 0, 100, &temperature, err);
+    if (!st) st = crl_json_get_f64(doc, "top_p", 0, 1, &top_p, err);
+    if (!st) st = crl_json_get_f64(doc, "repetition_penalty", 0.01, 100, &penalty, err);
+    if (!st) st = crl_json_get_u32(doc, "top_k", 0, UINT32_MAX, &top_k, err);
+    if (!st) st = read_eos(e, json_object_get(doc, "eos_token_id"), err);
+    json_decref(doc);
+    if (st) {
+        crl_err_prefix(err, "%s", crl_pack_name(e->pack));
+        return st;
+    }
+    e->sampling.repetition_penalty = (float)penalty;
+    if (!sample) return CRL_OK;
+    e->sampling.temperature = (float)temperature;
+    e->sampling.top_p = (float)top_p;
+    e->sampling.top_k = top_k;
+    return CRL_OK;
+}
+
+static enum crl_status load_tokenizer(struct crl_engine *e, struct crl_err *err)
+{
+    size_t len;
+    const unsigned char *bytes = crl_pack_section(e->pack, CRL_SECTION_TOKENIZER, &len);
+    enum crl_status st;
+
+    if (!bytes) return CRL_OK;
+    st = crl_tok_load(&e->tok, bytes, len, err);
+    if (st) crl_err_prefix(err, "%s", crl_pack_name(e->pack));
+    return st;
+}
+
+static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_options *o, struct crl_err *err)
+{
+    unsigned mask = CRL_LEVEL_ALL;
+    size_t batch = o->batch_max ? o->batch_max : BATCH_DEFAULT;
+    enum crl_status st = CRL_OK;
+
+    if (batch > BATCH_MOST)
+        return crl_fail(err, CRL_ERANGE, "%zu tokens at once, at most %d are supported", batch, BATCH_MOST);
+    if (o->isa) st = crl_simd_mask(&mask, o->isa, err);
+    if (st) return st;
+    crl_simd_select(&e->kern, mask);
+    e->kv_type = !strcmp(crl_pack_recipe(e->pack), "bf16") ? CRL_KV_F32 : CRL_KV_BF16;
+    if (o->kv == CRL_KV_CHOOSE_F32) e->kv_type = CRL_KV_F32;
+    if (o->kv == CRL_KV_CHOOSE_BF16) e->kv_type = CRL_KV_BF16;
+    st = crl_team_new(&e->team, o->threads, !o->no_pin, err);
+    if (!st) st = crl_model_new(&e->model, e->pack, err);
+    if (!st) st = load_tokenizer(e, err);
+    if (!st) st = read_generation(e, err);
+    if (!st) st = crl_pack_totals(e->pack, &e->totals, err);
+    if (!st) st = crl_forward_new(&e->forward, e->model, &e->kern, e->team, batch, err);
+    if (!st && !(e->segment = crl_alloc(batch, sizeof *e->segment)))
+        st = crl_fail(err, CRL_ENOMEM, "no memory for an engine");
+    return st;
+}
+
+enum crl_status crl_engine_from_pack(struct crl_engine **engine, struct crl_pack *pack,
+                                     const struct crl_engine_options *options, struct crl_err *err)
+{
+    static const struct crl_engine_options defaults;
+    struct crl_engine *e = crl_alloc(1, sizeof *e);
+    enum crl_status st;
+
+    *engine = NULL;
+    if (!e) {
+        crl_pack_close(pack);
+        return crl_fail(err, CRL_ENOMEM, "no memory for an engine");
+    }
+    e->pack = pack;
+    st = set_up(e, options ? options : &defaults, err);
+    if (st) {
+        crl_engine_close(e);
+        return st;
+    }
+    *engine = e;
+    return CRL_OK;
+}
+
+enum crl_status crl_engine_open(struct crl_engine **engine, const char *path, const struct crl_engine_options *options,
+                                struct crl_err *err)
+{
+    struct crl_pack *pack;
+    enum crl_status st = crl_pack_open(&pack, path, err);
+
+    *engine = NULL;
+    return st ? st : crl_engine_from_pack(engine, pack, options, err);
+}
+
+void crl_engine_close(struct crl_engine *e)
+{
+    if (!e) return;
+    crl_forward_free(e->forward);
+    crl_model_free(e->model);
+    crl_team_free(e->team);
+    crl_tok_close(e->tok);
+    crl_pack_close(e->pack);
+    crl_free(e->segment);
+    crl_free(e);
+}
+
+void crl_engine_info(const struct crl_engine *e, struct crl_engine_info *info)
+{
+    const struct crl_config *cfg = &e->model->cfg;
+    enum crl_level level = CRL_SCALAR;
+
+    memset(info, 0, sizeof *info);
+    if (e->kern.gemm_q4_level > level) level = e->kern.gemm_q4_level;
+    if (e->kern.gemm_bf16_level > level) level = e->kern.gemm_bf16_level;
+    info->vocab = cfg->vocab;
+    info->n_layer = cfg->n_layer;
+    info->n_expert = cfg->n_expert;
+    info->n_expert_used = cfg->n_expert_used;
+    info->d_model = cfg->d_model;
+    info->n_ctx = cfg->n_ctx;
+    info->recipe = crl_pack_recipe(e->pack);
+    info->isa = crl_level_name(level);
+    info->threads = crl_team_size(e->team);
+    info->params = e->totals.params;
+    info->params_active = e->totals.params_active;
+    info->bytes = e->totals.bytes;
+    info->bytes_per_token = e->totals.bytes_read;
+    info->bos = cfg->bos;
+    info->n_eos = e->n_eos;
+    memcpy(info->eos, e->eos, sizeof info->eos);
+}
+
+const struct crl_pack *crl_engine_pack(const struct crl_engine *e)
+{
+    return e->pack;
+}
+
+const struct crl_tok *crl_engine_tok(const struct crl_engine *e)
+{
+    return e->tok;
+}
+
+bool crl_engine_is_stop(const struct crl_engine *e, int32_t id)
+{
+    for (uint32_t i = 0; i < e->n_eos; i++)
+        if (e->eos[i] == id) return true;
+    return false;
+}
+
+void crl_engine_tap(struct crl_engine *e, void (*tap)(void *, uint32_t, const float *, size_t),
+                    void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t), void *ctx)
+{
+    e->tap = tap;
+    e->tap_routes = tap_routes;
+    e->tap_ctx = ctx;
+}
+
+void crl_engine_sampling(const struct crl_engine *e, struct crl_sampler_options *options)
+{
+    *options = e->sampling;
+}
+
+enum crl_status crl_engine_tokenize(const struct crl_engine *e, const char *text, size_t len, bool bos, bool special,
+                                    int32_t **ids, size_t *n, struct crl_err *err)
+{
+    unsigned flags = (bos ? CRL_TOK_BOS : 0) | (special ? CRL_TOK_SPECIAL : 0);
+    struct crl_ids out = { NULL, 0, 0 };
+    enum crl_status st;
+
+    *ids = NULL;
+    *n = 0;
+    if (!e->tok) return crl_fail(err, CRL_ENOENT, "%s: has no tokenizer", crl_pack_name(e->pack));
+    st = crl_tok_encode(e->tok, text, len, flags, &out, err);
+    if (!st && !out.v && !(out.v = crl_alloc(1, sizeof *out.v))) st = crl_fail(err, CRL_ENOMEM, "no memory for ids");
+    if (st) {
+        crl_ids_fini(&out);
+        return st;
+    }
+    *ids = out.v;
+    *n = out.n;
+    return CRL_OK;
+}
+
+enum crl_status crl_engine_detokenize(const struct crl_engine *e, const int32_t *ids, size_t n, char **text,
+                                      struct crl_err *err)
+{
+    struct crl_str out = { NULL, 0, 0 };
+    enum crl_status st;
+
+    *text = NULL;
+    if (!e->tok) return crl_fail(err, CRL_ENOENT, "%s: has no tokenizer", crl_pack_name(e->pack));
+    st = crl_tok_decode(e->tok, ids, n, CRL_DETOK_SKIP, &out, err);
+    if (!st && !out.s) st = crl_str_puts(&out, "", err);
+    if (st) {
+        crl_str_fini(&out);
+        return st;
+    }
+    *text = out.s;
+    return CRL_OK;
+}
+
+void crl_release(void *p)
+{
+    crl_free(p);
+}
+
+enum crl_status crl_session_new(struct crl_session **session, struct crl_engine *e, size_t n_ctx, struct crl_err *err)
+{
+    struct crl_session *s;
+    enum crl_status st;
+
+    *session = NULL;
+    if (!n_ctx) n_ctx = e->model->cfg.n_ctx < CTX_DEFAULT ? e->model->cfg.n_ctx : CTX_DEFAULT;
+    if (n_ctx > e->model->cfg.n_ctx)
+        return crl_fail(err, CRL_ERANGE, "a context of %zu positions was asked for, the model has %u", n_ctx,
+                        e->model->cfg.n_ctx);
+    s = crl_alloc(1, sizeof *s);
+    if (!s) return crl_fail(err, CRL_ENOMEM, "no memory for a session");
+    s->engine = e;
+    st = crl_kv_new(&s->kv, &e->model->cfg, n_ctx, e->kv_type, err);
+    if (st) {
+        crl_free(s);
+        return st;
+    }
+    *session = s;
+    return CRL_OK;
+}
+
+void crl_session_free(struct crl_session *s)
+{
+    if (!s) return;
+    crl_kv_free(s->kv);
+    crl_free(s);
+}
+
+size_t crl_session_pos(const struct crl_session *s)
+{
+    return s->kv->n_pos;
+}
+
+size_t crl_session_left(const struct crl_session *s)
+{
+    return s->kv->n_ctx - s->kv->n_pos;
+}
+
+static enum crl_status check_tokens(const struct crl_session *s, const int32_t *ids, size_t n, struct crl_err *err)
+{
+    if (n > crl_session_left(s))
+        return crl_fail(err, CRL_EFULL, "%zu tokens do not fit: %zu of %zu positions are taken", n, s->kv->n_pos,
+                        s->kv->n_ctx);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->engine->model->cfg.vocab)
+            return crl_fail(err, CRL_ERANGE, "token %zu is %d, the vocabulary has %u", i, ids[i],
+                            s->engine->model->cfg.vocab);
+    return CRL_OK;
+}
+
+static void run(struct crl_engine *e, size_t n_segment, float *logits)
+{
+    struct crl_batch batch = { e->segment, n_segment, logits, e->tap, e->tap_routes, e->tap_ctx };
+
+    crl_forward_run(e->forward, &batch);
+}
+
+/* Cut the text into passes: no longer than the buffers, none across the edge of an attention chunk. */
+static enum crl_status feed(struct crl_session *s, const int32_t *ids, size_t n, float *logits, bool all,
+                            struct crl_err *err)
+{
+    struct crl_engine *e = s->engine;
+    enum crl_status st = check_tokens(s, ids, n, err);
+
+    for (size_t at = 0, piece; !st && at < n; at += piece) {
+        size_t most = crl_forward_batch_max(e->forward), room = crl_kv_room(s->kv);
+
+        piece = n - at;
+        if (piece > most) piece = most;
+        if (piece > room) piece = room;
+        e->segment[0] = (struct crl_segment){ s->kv, ids + at, piece, NULL, all, !all && (!logits || at + piece < n) };
+        run(e, 1, all ? logits + at * e->model->cfg.vocab : logits);
+    }
+    return st;
+}
+
+enum crl_status crl_session_feed(struct crl_session *s, const int32_t *ids, size_t n, float *logits,
+                                 struct crl_err *err)
+{
+    return feed(s, ids, n, logits, false, err);
+}
+
+enum crl_status crl_session_feed_all(struct crl_session *s, const int32_t *ids, size_t n, float *logits,
+                                     struct crl_err *err)
+{
+    return feed(s, ids, n, logits, true, err);
+}
+
+enum crl_status crl_engine_step(struct crl_engine *e, struct crl_session *const *sessions, const int32_t *ids,
+                                size_t n, float *logits, struct crl_err *err)
+{
+    size_t most = crl_forward_batch_max(e->forward);
+    enum crl_status st = CRL_OK;
+
+    for (size_t i = 0; !st && i < n; i++) {
+        if (sessions[i]->engine != e) st = crl_fail(err, CRL_ERANGE, "session %zu belongs to another engine", i);
+        else st = check_tokens(sessions[i], ids + i, 1, err);
+        for (size_t j = 0; !st && j < i; j++)
+            if (sessions[j] == sessions[i]) st = crl_fail(err, CRL_ERANGE, "sessions %zu and %zu are the same", j, i);
+    }
+    for (size_t at = 0, piece; !st && at < n; at += piece) {
+        piece = n - at < most ? n - at : most;
+        for (size_t i = 0; i < piece; i++)
+            e->segment[i] = (struct crl_segment){ sessions[at + i]->kv, ids + at + i, 1, NULL, true, false };
+        run(e, piece, logits + at * e->model->cfg.vocab);
+    }
+    return st;
+}
+
+enum crl_status crl_session_truncate(struct crl_session *s, size_t n, struct crl_err *err)
+{
+    return crl_kv_truncate(s->kv, n, err);
+}
