@@ -18,9 +18,11 @@ static void quantise_span(int8_t *q, float *scale, const float *x, size_t n)
     float big = 0, inv;
 
     for (size_t i = 0; i < n; i++) {
-        float a = fabsf(x[i]);
-        if (a > big || isnan(a)) big = a;
-        if (isnan(big)) break;
+        if (isnan(x[i])) {
+            big = NAN; /* whatever bits the NaN of x has */
+            break;
+        }
+        big = fmaxf(big, fabsf(x[i]));
     }
     *scale = big / 127;
     inv = *scale > 0 && *scale < INFINITY ? 127 / big : 0;

@@ -30,7 +30,7 @@ grep -nHwE 'TO''DO|FIX''ME|XX''X|HA''CK' $all /dev/null | complain "markers of w
 grep -nHE '^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$)' $all /dev/null | complain "conflict markers"
 grep -nH "$(printf '\t')" $code /dev/null | complain "tabs"
 grep -nHE '[[:space:]]$' $all /dev/null | grep -v '\.md:' | complain "spaces at the end of a line"
-awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' $code | complain "long lines"
+awk 'length($0) > 128 { print FILENAME ":" FNR ": " length($0) " columns" }' $code | complain "long lines"
 cat "$found"
 [ ! -s "$found" ] || exit 1
 echo "nothing left over in $(echo $all | wc -w) files"

@@ -78,7 +78,7 @@ sees check_leftovers.sh "a tab" <<'X'
 printf '\tint x;\n' >>src/base/a.c
 X
 sees check_leftovers.sh "a long line" <<'X'
-printf '/* %0120d */\n' 1 >>src/base/a.c
+printf '/* %0130d */\n' 1 >>src/base/a.c
 X
 sees check_man.sh "a command without a page" <<'X'
 rm man/corral-info.1

@@ -2,8 +2,8 @@
 if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
 UNIT_TESTS += tests/unit/test_safetensors
-UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat
 UNIT_TESTS += tests/unit/test_schema
+UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -27,6 +27,10 @@ endif
 %C%_unit_test_schema_SOURCES = %D%/unit/test_schema.c
 %C%_unit_test_schema_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_schema_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_toolcall_SOURCES = %D%/unit/test_toolcall.c
+%C%_unit_test_toolcall_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_toolcall_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh

@@ -10,10 +10,9 @@
 #ifndef CRL_TEXT_CHAT_H
 #define CRL_TEXT_CHAT_H
 
+#include "base/json.h"
 #include "text/str.h"
 #include "text/tok.h"
-
-#include <jansson.h>
 
 enum crl_part_kind {
     CRL_PART_TEXT,

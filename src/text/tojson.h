@@ -3,9 +3,8 @@
 #ifndef CRL_TEXT_TOJSON_H
 #define CRL_TEXT_TOJSON_H
 
+#include "base/json.h"
 #include "text/str.h"
-
-#include <jansson.h>
 
 /* Append doc. indent 0: one line; otherwise every member on a line of its own, indented by that many blanks. */
 enum crl_status crl_tojson(struct crl_str *out, const json_t *doc, unsigned indent, struct crl_err *err);

@@ -11,6 +11,7 @@ FUZZERS += %D%/fuzz_safetensors
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
 TESTS += %D%/replay_all.sh
+EXTRA_DIST += %D%/corpus
 
 if FUZZ
 FUZZ_LIBS = $(FUZZ_ENGINE) $(LDADD)
@@ -26,7 +27,9 @@ fuzz-replay: $(FUZZERS)
 # Builds the harnesses with clang and libFuzzer in the subfolder fuzz/; run one as
 #   fuzz/tests/fuzz/fuzz_<name> -max_total_time=60 NEW-FOLDER SRCDIR/tests/fuzz/corpus/<name>
 fuzz:
-	@command -v clang >/dev/null || { echo 'make fuzz needs clang' >&2; exit 1; }
 	@$(MKDIR_P) fuzz
+	@echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return !p && n; }' | \
+	  clang -fsanitize=fuzzer,address -x c -o fuzz/probe - 2>/dev/null || \
+	  { echo 'make fuzz needs clang and its libFuzzer (Debian: clang, libclang-rt-dev; Fedora: clang, compiler-rt)' >&2; exit 1; }
 	@test -f fuzz/Makefile || (cd fuzz && '$(abs_srcdir)/configure' -q --enable-fuzz CC=clang CFLAGS='-O1 -g')
 	$(MAKE) $(AM_MAKEFLAGS) -C fuzz $(FUZZERS)
