@@ -160,7 +160,7 @@ void crl_scan_free(struct crl_scan *s)
 
 void crl_scan_set(struct crl_scan *s, const char *text, size_t len)
 {
-    uint32_t steps = len < (UINT32_MAX >> 7) ? (uint32_t)(((size_t)1 << 20) + 64 * len) : UINT32_MAX;
+    uint32_t steps = len < (UINT32_MAX >> 7) ? (uint32_t)(16384 + 64 * len) : UINT32_MAX;
 
     s->text = text;
     s->len = len;

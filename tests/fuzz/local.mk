@@ -7,9 +7,14 @@
 FUZZERS =
 FUZZERS += %D%/fuzz_safetensors
 %C%_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_tokenizer
+%C%_fuzz_tokenizer_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_toolcall
+%C%_fuzz_toolcall_LDADD = $(FUZZ_LIBS)
 
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
+EXTRA_DIST += %D%/corpus
 TESTS += %D%/replay_all.sh
 EXTRA_DIST += %D%/corpus
 
