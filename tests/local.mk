@@ -36,3 +36,8 @@ endif
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh
 dist_check_SCRIPTS += $(STYLE_CHECKS)
 TESTS += $(STYLE_CHECKS)
+
+# The text path against reference logits; the mutation tests link this program with a damaged object.
+check_PROGRAMS += %D%/golden_logits
+TESTS += %D%/golden_logits
+%C%_golden_logits_SOURCES = %D%/golden_logits.c
