@@ -4,11 +4,14 @@
 
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -120,6 +123,53 @@ struct crl_out {
     char *partial; /* name while being written; NULL once committed */
 };
 
+#define PARTIAL ".partial-"
+
+/* Process number at the end of the partial file's name, 0 when `name` is not one of BASE's. */
+static long partial_owner(const char *name, const char *base)
+{
+    size_t n = strlen(base);
+    char *end;
+    long pid;
+
+    if (strncmp(name, base, n) || strncmp(name + n, PARTIAL, strlen(PARTIAL))) return 0;
+    name += n + strlen(PARTIAL);
+    if (*name < '1' || *name > '9') return 0;
+    errno = 0;
+    pid = strtol(name, &end, 10);
+    return *end || errno ? 0 : pid;
+}
+
+/* Nobody writes it any more: no such process here, and no lock from another machine that shares the folder. */
+static bool is_orphan(int dir, const char *name, long pid)
+{
+    bool orphan;
+    int fd;
+
+    if (kill((pid_t)pid, 0) == 0 || errno != ESRCH) return false;
+    fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return false;
+    orphan = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    close(fd);
+    return orphan;
+}
+
+/* What killed processes left behind under this name. Failing to remove it is no reason not to go on. */
+static void remove_orphans(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    char *folder = slash ? crl_memdup0(path, (size_t)(slash - path) + 1) : crl_strdup(".");
+    DIR *d = folder ? opendir(folder) : NULL;
+    struct dirent *e;
+
+    crl_free(folder);
+    while (d && (e = readdir(d))) {
+        long pid = partial_owner(e->d_name, base);
+        if (pid && is_orphan(dirfd(d), e->d_name, pid)) unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d) closedir(d);
+}
+
 enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err)
 {
     struct crl_out *o = crl_alloc(1, sizeof *o);
@@ -136,7 +186,8 @@ enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_
         crl_out_close(o);
         return crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
     }
-    snprintf(o->partial, len, "%s.partial-%ld", path, (long)getpid());
+    remove_orphans(path);
+    snprintf(o->partial, len, "%s" PARTIAL "%ld", path, (long)getpid());
     o->fd = open(o->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (o->fd < 0) {
         enum crl_status st = crl_fail(err, CRL_EIO, "%s: cannot create: %s", o->partial, strerror(errno));
@@ -145,6 +196,7 @@ enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_
         crl_out_close(o);
         return st;
     }
+    flock(o->fd, LOCK_EX | LOCK_NB); /* for is_orphan; file systems without locks do without */
     *out = o;
     return CRL_OK;
 }

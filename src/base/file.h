@@ -25,7 +25,8 @@ bool crl_file_is_dir(const char *path);
 char *crl_path_join(const char *dir, const char *name);
 
 /* A file being made: writes go to PATH.partial-PID in the same folder; commit syncs and renames it, so PATH either
- * holds the whole file or what it held before. Closing without commit removes the partial file. */
+ * holds the whole file or what it held before. Closing without commit removes the partial file. Opening removes partial
+ * files of the same PATH whose process is gone: it was killed. */
 struct crl_out;
 
 enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err);

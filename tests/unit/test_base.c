@@ -100,6 +100,28 @@ static void uncommitted_output_leaves_the_old_file(void **state)
     assert_int_equal(crl_file_read(&text, &len, path, 2, NULL), CRL_ENOENT);
 }
 
+static void leftovers_of_dead_processes_are_removed(void **state)
+{
+    static const char *const name[] = { "base_left.txt.partial-2147483646", "base_left.txt.partial-x",
+                                        "base_left.txt2.partial-2147483646" };
+    char self[80];
+    struct crl_out *out;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) assert_int_equal(crl_file_write(name[i], "x", 1, NULL), CRL_OK);
+    snprintf(self, sizeof self, "base_left.txt.partial-%ld", (long)getppid());
+    assert_int_equal(crl_file_write(self, "x", 1, NULL), CRL_OK);
+    assert_int_equal(crl_out_open(&out, "base_left.txt", NULL), CRL_OK);
+    crl_out_close(out);
+    assert_false(crl_file_exists(name[0])); /* no such process */
+    assert_true(crl_file_exists(name[1]));  /* not one of ours */
+    assert_true(crl_file_exists(name[2]));  /* of another file */
+    assert_true(crl_file_exists(self));     /* its process lives */
+    unlink(name[1]);
+    unlink(name[2]);
+    unlink(self);
+}
+
 static void small_floats_convert_exactly(void **state)
 {
     (void)state;
@@ -198,6 +220,7 @@ int main(void)
         cmocka_unit_test(arena_plans_and_places_the_same),
         cmocka_unit_test(growing_stops_at_its_ceiling),
         cmocka_unit_test(uncommitted_output_leaves_the_old_file),
+        cmocka_unit_test(leftovers_of_dead_processes_are_removed),
         cmocka_unit_test(small_floats_convert_exactly),
         cmocka_unit_test(json_getters_name_the_key),
         cmocka_unit_test(nobody_passes_the_barrier_early),
