@@ -11,6 +11,8 @@ FUZZERS += %D%/fuzz_tokenizer
 %C%_fuzz_tokenizer_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_toolcall
 %C%_fuzz_toolcall_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_pack
+%C%_fuzz_pack_LDADD = $(FUZZ_LIBS)
 
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
