@@ -13,7 +13,12 @@ const int8_t crl_q4_level_default[16] = { -127, -100, -79, -62, -47, -34, -21, -
 /* The weight of largest magnitude is tried at these multiples of either end of the levels. Above 1 it is clipped. */
 static const float reach[] = { 0.80f, 0.85f, 0.90f, 0.95f, 1.0f, 1.05f, 1.10f, 1.15f, 1.20f };
 
-#define N_REACH (sizeof reach / sizeof *reach)
+_Static_assert(2 * sizeof reach / sizeof *reach == CRL_Q4_TRIES, "either end at every reach");
+
+void crl_q4_ends(float end[CRL_Q4_TRIES], const int8_t level[16])
+{
+    for (int t = 0; t < CRL_Q4_TRIES; t++) end[t] = level[t % 2 ? 15 : 0] * reach[t / 2];
+}
 
 /* Where code c ends and c + 1 begins, in units of the levels. */
 static void midpoints(float mid[15], const int8_t level[16])
@@ -45,18 +50,19 @@ float crl_q4_sum32(const float v[CRL_BLOCK])
 }
 
 /* The scale that fits w best over the candidates, refitted to the codes it gives; 0 for a block of zeros. */
-static float best_scale(const float w[CRL_BLOCK], const float mid[15], const int8_t level[16])
+static float best_scale(const float w[CRL_BLOCK], const float end[CRL_Q4_TRIES], const float mid[15],
+                        const int8_t level[16])
 {
     float big = 0, best = 0, best_gain = 0;
 
     for (int j = 0; j < CRL_BLOCK; j++)
         if (fabsf(w[j]) > fabsf(big)) big = w[j];
-    if (!(fabsf(big) > 1e-30f)) return 0; /* below this the products underflow */
-    for (size_t t = 0; t < 2 * N_REACH; t++) {
-        float end = level[t % 2 ? 15 : 0] * reach[t / 2], value[CRL_BLOCK], wv[CRL_BLOCK], vv[CRL_BLOCK], a, b;
+    if (!(fabsf(big) > CRL_Q4_LEAST)) return 0;
+    for (int t = 0; t < CRL_Q4_TRIES; t++) {
+        float value[CRL_BLOCK], wv[CRL_BLOCK], vv[CRL_BLOCK], a, b;
         unsigned char code[CRL_BLOCK];
 
-        nearest(code, value, w, end / big, mid, level);
+        nearest(code, value, w, end[t] / big, mid, level);
         for (int j = 0; j < CRL_BLOCK; j++) {
             wv[j] = w[j] / big * value[j];
             vv[j] = value[j] * value[j];
@@ -99,17 +105,18 @@ size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t 
     size_t kp = crl_k_pad(k), nb = kp / CRL_BLOCK, bad = 0;
     unsigned char *row_scale = panel, *scales = row_scale + CRL_PANEL_ROWS * sizeof(float);
     unsigned char *codes = row_scale + crl_q4_scale_bytes(kp);
-    float mid[15], w[CRL_BLOCK], value[CRL_BLOCK];
+    float mid[15], end[CRL_Q4_TRIES], w[CRL_BLOCK], value[CRL_BLOCK];
     unsigned char code[CRL_BLOCK];
 
     memset(panel, 0, crl_panel_bytes(CRL_Q4, k));
     midpoints(mid, level);
+    crl_q4_ends(end, level);
     for (size_t r = 0; r < CRL_PANEL_ROWS; r++) {
         float most = 0, unit;
 
         for (size_t b = 0; rows[r] && b < nb; b++) {
             bad += load_block(w, rows[r], b, k);
-            most = fmaxf(most, fabsf(best_scale(w, mid, level)));
+            most = fmaxf(most, fabsf(best_scale(w, end, mid, level)));
         }
         unit = most / 127;
         if (!(unit > 0)) continue;
@@ -117,7 +124,7 @@ size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t 
         for (size_t b = 0; b < nb; b++) {
             long s;
             load_block(w, rows[r], b, k);
-            s = lrintf(best_scale(w, mid, level) / unit);
+            s = lrintf(best_scale(w, end, mid, level) / unit);
             s = s < -127 ? -127 : s > 127 ? 127 : s;
             scales[b * CRL_PANEL_ROWS + r] = (unsigned char)(int8_t)s;
             nearest(code, value, w, s ? 1 / ((float)s * unit) : 0, mid, level);

@@ -14,10 +14,17 @@ static inline size_t crl_q4_scale_bytes(size_t k_pad)
 
 /* See crl_panel_pack and crl_mat_row in mat.h. For every block the scale, of either sign since the levels are not
  * symmetric, is searched that leaves the least squared error; the row scale makes the largest block scale 127, and
- * codes are chosen again under the scales as stored. All sums run in the order crl_q4_sum32 fixes, so that every
- * implementation gives the same bytes. */
+ * codes are chosen again under the scales as stored. The levels ascend. All sums run in the order crl_q4_sum32 fixes,
+ * so that every implementation gives the same bytes. */
 size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 float crl_q4_sum32(const float v[CRL_BLOCK]);
+
+/* The candidates of the search: to which level the weight of largest magnitude in a block is taken, in the order they
+ * are tried. Blocks whose largest magnitude is not above CRL_Q4_LEAST are zeros: below it products underflow. */
+#define CRL_Q4_TRIES 18
+#define CRL_Q4_LEAST 1e-30f
+void crl_q4_ends(float end[CRL_Q4_TRIES], const int8_t level[16]);
+
 void crl_q4_row(const unsigned char *panel, size_t row, size_t k, const int8_t level[16], float *out);
 
 /* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.

@@ -32,12 +32,18 @@ typedef void crl_gemm_q_fn(float *y, size_t y_stride, const struct crl_act *x, s
 typedef void crl_gemm_f_fn(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m,
                            const struct crl_mat *w, size_t lo, size_t hi);
 
+/* Quantise one panel: crl_q4_pack and crl_q8_pack byte for byte, the count of non-finite weights too. */
+typedef size_t crl_pack_q4_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
+typedef size_t crl_pack_q8_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
+
 /* operation, type of its function */
 #define CRL_SIMD_OPS(OP)       \
     OP(act_row, crl_act_row_fn) \
     OP(gemm_q8, crl_gemm_q_fn)  \
     OP(gemm_q4, crl_gemm_q_fn)  \
-    OP(gemm_bf16, crl_gemm_f_fn)
+    OP(gemm_bf16, crl_gemm_f_fn) \
+    OP(pack_q8, crl_pack_q8_fn)  \
+    OP(pack_q4, crl_pack_q4_fn)
 
 /* How a kernel is held against entry 0: the same bits, or an error bounded by the magnitudes summed. */
 enum crl_tolerance { CRL_EXACT, CRL_DOT };
@@ -57,6 +63,10 @@ unsigned crl_simd_have(void);
 
 /* Fill the table from levels in `mask` and crl_simd_have(). */
 void crl_simd_select(struct crl_kernels *k, unsigned mask);
+
+/* crl_panel_pack with the kernels of the table: the same bytes, sooner. */
+size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
+                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 
 /* "scalar", "avx2", "avx512", "avx512vnni". */
 const char *crl_level_name(enum crl_level level);

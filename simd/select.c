@@ -16,6 +16,8 @@
 #define TYPE_gemm_q8 crl_gemm_q_fn
 #define TYPE_gemm_q4 crl_gemm_q_fn
 #define TYPE_gemm_bf16 crl_gemm_f_fn
+#define TYPE_pack_q8 crl_pack_q8_fn
+#define TYPE_pack_q4 crl_pack_q4_fn
 #define K(op, level, fn, tolerance) extern TYPE_##op fn;
 #include "simd/kernels.def"
 #undef K
@@ -73,6 +75,16 @@ void crl_simd_select(struct crl_kernels *k, unsigned mask)
     }
 #include "simd/kernels.def"
 #undef K
+}
+
+size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
+                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16])
+{
+    switch (f) {
+    case CRL_Q8: return kernels->pack_q8(panel, rows, k);
+    case CRL_Q4: return kernels->pack_q4(panel, rows, k, level);
+    default: return crl_panel_pack(f, panel, rows, k, level);
+    }
 }
 
 static const char *const level_name[CRL_LEVEL_END] = {
