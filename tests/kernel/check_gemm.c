@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define N_MAX 64 /* check_n padded */
 #define K_MAX 1056
@@ -60,8 +59,10 @@ static void make_weights(struct operands *o, uint64_t *state)
     static float row[CRL_PANEL_ROWS][K_MAX];
     const int8_t *level = levels_of(at.fill);
     size_t head = crl_mat_header_bytes(o->format), panel_bytes = crl_panel_bytes(o->format, at.k);
+    struct crl_kernels kernels;
     unsigned char *data = guarded(SLOT_W, head + crl_n_panel(at.n) * panel_bytes, 64);
 
+    crl_simd_select(&kernels, CRL_LEVEL_ALL); /* packers are checked apart; the scalar one takes its time */
     crl_mat_header_put(o->format, data, level);
     for (size_t p = 0; p < crl_n_panel(at.n); p++) {
         const float *rows[CRL_PANEL_ROWS] = { NULL };
@@ -74,7 +75,7 @@ static void make_weights(struct operands *o, uint64_t *state)
             fill_row(row[r], at.k, r, at.fill == FILL_SPECIAL ? FILL_RANDOM : at.fill, state);
             rows[r] = row[r];
         }
-        crl_panel_pack(o->format, data + head + p * panel_bytes, rows, at.k, level);
+        crl_simd_panel_pack(&kernels, o->format, data + head + p * panel_bytes, rows, at.k, level);
     }
     crl_mat_bind(&o->w, o->format, at.n, at.k, data);
 }
@@ -207,6 +208,14 @@ static bool check_tile(const struct crl_kernel_row *row, const struct operands *
     return before_is_untouched(y) || differs("byte before y", 0, 1, 0, 0);
 }
 
+static bool check_value(const struct crl_kernel_row *row, size_t index, float got, size_t i, size_t r)
+{
+    if (row->level == CRL_SCALAR) return near("y against double", index, got, ref[i][r], mag[i][r], tiny[r]);
+    if (row->tolerance == CRL_EXACT)
+        return same_bits(got, scalar[i][r]) || differs("y", index, got, scalar[i][r], 0);
+    return near("y", index, got, scalar[i][r], mag[i][r], tiny[r]);
+}
+
 static bool check_case(const struct crl_kernel_row *row, enum crl_format format)
 {
     size_t n_panel = crl_n_panel(at.n);
@@ -229,15 +238,8 @@ static bool check_case(const struct crl_kernel_row *row, enum crl_format format)
             memcpy(one[i] + p * CRL_PANEL_ROWS, y + p * CRL_PANEL_ROWS, CRL_PANEL_ROWS * sizeof *y);
         }
     for (size_t i = 0; i < CHECK_M; i++)
-        for (size_t r = 0; r < o.n_pad; r++) {
-            if (row->level == CRL_SCALAR) {
-                if (!near("scalar y against double", i * o.n_pad + r, one[i][r], ref[i][r], mag[i][r], tiny[r])) return false;
-            } else if (row->tolerance == CRL_EXACT) {
-                if (!same_bits(one[i][r], scalar[i][r])) return differs("y", i * o.n_pad + r, one[i][r], scalar[i][r], 0);
-            } else if (!near("y", i * o.n_pad + r, one[i][r], scalar[i][r], mag[i][r], tiny[r])) {
-                return false;
-            }
-        }
+        for (size_t r = 0; r < o.n_pad; r++)
+            if (!check_value(row, i * o.n_pad + r, one[i][r], i, r)) return false;
     for (size_t m = 1; m <= CHECK_M; m++) {
         if (!check_tile(row, &o, m, 0, n_panel)) return false;
         if (n_panel > 1 && !check_tile(row, &o, m, 1, n_panel)) return false;
@@ -256,14 +258,6 @@ bool check_gemm(const struct crl_kernel_row *row, enum crl_format format)
                 if (!check_case(row, format)) return false;
             }
     return true;
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 void bench_gemm(const struct crl_kernel_row *row, enum crl_format format)
@@ -292,7 +286,7 @@ void bench_gemm(const struct crl_kernel_row *row, enum crl_format format)
         double t0, t;
 
         if (row->level == CRL_SCALAR && count[c] > 6) continue; /* seconds, and nobody asks */
-        for (t0 = now_s(); (t = now_s() - t0) < 0.1; done++) run(row, &o, y, n, 0, count[c], 0, panels);
+        for (t0 = cpu_s(); (t = cpu_s() - t0) < 0.1; done++) run(row, &o, y, n, 0, count[c], 0, panels);
         printf("  m=%zu %.2f GB/s %.1f GMAC/s", count[c], (double)done * (double)(panels * panel) / t * 1e-9,
                (double)done * (double)(panels * CRL_PANEL_ROWS * k * count[c]) / t * 1e-9);
     }

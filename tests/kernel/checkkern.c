@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *const fill_name[FILL_END] = { "random", "extreme", "alternate", "zero",
@@ -142,24 +143,48 @@ void fill_row(float *out, size_t k, size_t row, enum fill fill, uint64_t *state)
     if (fill == FILL_RANDOM && row % 5 == 4) out[rnd(state) % k] = 50; /* an outlier */
 }
 
+double cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool check_act_of(const struct crl_kernel_row *row, enum crl_format format)
+{
+    (void)format;
+    return check_act(row);
+}
+
+static void bench_act_of(const struct crl_kernel_row *row, enum crl_format format)
+{
+    (void)format;
+    bench_act(row);
+}
+
 /* Which check belongs to an operation. */
+static const struct {
+    const char *op;
+    enum crl_format format;
+    bool (*check)(const struct crl_kernel_row *row, enum crl_format format);
+    void (*bench)(const struct crl_kernel_row *row, enum crl_format format);
+} operation[] = {
+    { "act_row", CRL_F32, check_act_of, bench_act_of },
+    { "gemm_q8", CRL_Q8, check_gemm, bench_gemm },
+    { "gemm_q4", CRL_Q4, check_gemm, bench_gemm },
+    { "gemm_bf16", CRL_BF16, check_gemm, bench_gemm },
+    { "pack_q8", CRL_Q8, check_pack, bench_pack },
+    { "pack_q4", CRL_Q4, check_pack, bench_pack },
+};
+
 static bool check_row(const struct crl_kernel_row *row, bool bench)
 {
-    static const struct {
-        const char *op;
-        enum crl_format format;
-    } gemm[] = { { "gemm_q8", CRL_Q8 }, { "gemm_q4", CRL_Q4 }, { "gemm_bf16", CRL_BF16 } };
-
     at.row = row;
-    if (!strcmp(row->op, "act_row")) {
-        if (!bench) return check_act(row);
-        bench_act(row);
-        return true;
-    }
-    for (size_t i = 0; i < sizeof gemm / sizeof *gemm; i++) {
-        if (strcmp(row->op, gemm[i].op)) continue;
-        if (!bench) return check_gemm(row, gemm[i].format);
-        bench_gemm(row, gemm[i].format);
+    for (size_t i = 0; i < sizeof operation / sizeof *operation; i++) {
+        if (strcmp(row->op, operation[i].op)) continue;
+        if (!bench) return operation[i].check(row, operation[i].format);
+        operation[i].bench(row, operation[i].format);
         return true;
     }
     printf("checkkern: %s: no check knows the operation %s\n", row->name, row->op);

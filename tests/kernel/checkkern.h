@@ -1,4 +1,4 @@
-/* checkkern.h - what the parts of checkkern share: buffers that end at a guard page, fills, and the report of a failure.
+/* checkkern.h - what the parts of checkkern share: buffers that end at a guard page, fills, the report of a failure.
  *
  * A check runs one row of simd/kernels.def over shapes and fills and returns false after it has printed the first
  * difference. Everything is derived from the seed, the operation, the shape and the fill, so narrowing a run by --op or
@@ -60,9 +60,14 @@ void fill_row(float *out, size_t k, size_t row, enum fill fill, uint64_t *state)
 
 bool check_act(const struct crl_kernel_row *row);
 bool check_gemm(const struct crl_kernel_row *row, enum crl_format format);
+bool check_pack(const struct crl_kernel_row *row, enum crl_format format);
 
-/* Time one row on n = 1024, k = 5120 for m = 1, 6, 48, 512 and print it. */
+/* Processor seconds of this thread: what others do on the machine counts less. */
+double cpu_s(void);
+
+/* Time one row and print it: products with n = 1024, k = 5120 for m = 1, 6, 48, 512; rows and panels of k = 5120. */
 void bench_act(const struct crl_kernel_row *row);
 void bench_gemm(const struct crl_kernel_row *row, enum crl_format format);
+void bench_pack(const struct crl_kernel_row *row, enum crl_format format);
 
 #endif
