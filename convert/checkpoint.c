@@ -136,7 +136,7 @@ static enum crl_status open_index(struct crl_ckpt *ck, const char *path, struct 
         const char *file = json_string_value(value);
         const struct crl_st_tensor *t;
         if (st) break;
-        if (!file || !plain_name(file)) {
+        if (!file || strlen(file) != json_string_length(value) || !plain_name(file)) {
             st = crl_fail(err, CRL_EFORMAT, "%s: tensor %s: \"%s\" is not the name of a file in this folder",
                           path, name, file ? file : "(not a string)");
             break;

@@ -148,7 +148,7 @@ static enum crl_status read_entry(struct crl_st_tensor *t, const json_t *entry, 
 
     if (!json_is_object(entry))
         return crl_fail(err, CRL_EFORMAT, "%s: tensor %s: its entry is not an object", what, t->name);
-    if (!json_is_string(type))
+    if (!json_is_string(type) || strlen(json_string_value(type)) != json_string_length(type))
         return crl_fail(err, CRL_EFORMAT, "%s: tensor %s: dtype is missing or not a string", what, t->name);
     snprintf(t->type_name, sizeof t->type_name, "%s", json_string_value(type));
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {

@@ -7,6 +7,8 @@
 FUZZERS =
 FUZZERS += %D%/fuzz_safetensors
 %C%_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_config
+%C%_fuzz_config_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_tokenizer
 %C%_fuzz_tokenizer_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_toolcall
