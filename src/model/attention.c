@@ -205,8 +205,10 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
 
     project_qkv(f, me, l, x);
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_QKV);
     place_and_attend(f, me, layer);
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_ATTENTION);
     x = output_rows(f, me);
     crl_team_range(me, crl_n_panel(d), &lo, &hi);
     project(f, f->out, stride, x, &l->o, l->o_bias, lo, hi);
@@ -214,4 +216,5 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
     for (size_t i = 0; i < f->m; i++)
         for (size_t j = lo * CRL_PANEL_ROWS; j < end; j++) f->h[i * d + j] += f->out[i * stride + j];
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_OUTPUT);
 }

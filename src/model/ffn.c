@@ -214,8 +214,11 @@ void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32
     list_groups(f, p, l);
     if (l->moe) routed = gather(f, me, p, x);
     if (l->moe && me->id == 0 && f->batch->tap_routes) f->batch->tap_routes(f->batch->tap_ctx, layer, p->route, f->m);
+    crl_phase_done(f, me, CRL_PHASE_ROUTER);
     gate_up_all(f, me, p, l, x, routed);
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_GATE_UP);
     down_all(f, me, p);
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_DOWN);
 }

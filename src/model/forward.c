@@ -5,6 +5,33 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
+
+static const char *const phase_name[CRL_PHASE_END] = {
+    "embed", "qkv", "attention", "output", "router", "gate_up", "down", "head"
+};
+
+const char *crl_phase_name(enum crl_phase phase)
+{
+    return (unsigned)phase < CRL_PHASE_END ? phase_name[phase] : "none";
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void crl_phase_note(const struct crl_forward *f, enum crl_phase phase)
+{
+    struct crl_profile *p = f->batch->profile;
+    uint64_t now = now_ns();
+
+    p->t_ns[phase] += now - p->mark_ns;
+    p->mark_ns = now;
+}
 
 static size_t round16(size_t n)
 {
@@ -217,8 +244,10 @@ static void run_member(const struct crl_member *me, void *ctx)
 {
     struct crl_forward *f = ctx;
 
+    if (f->batch->profile && me->id == 0) f->batch->profile->mark_ns = now_ns();
     embed(f, me);
     crl_team_barrier(me);
+    crl_phase_done(f, me, CRL_PHASE_EMBED);
     call_tap(f, me, 0);
     for (uint32_t l = 0; l < f->model->cfg.n_layer; l++) {
         crl_attention(f, me, l);
@@ -226,6 +255,8 @@ static void run_member(const struct crl_member *me, void *ctx)
         call_tap(f, me, l + 1);
     }
     head(f, me);
+    if (f->batch->profile) crl_team_barrier(me); /* all members' share of the head, not the first one's alone */
+    crl_phase_done(f, me, CRL_PHASE_HEAD);
 }
 
 static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)

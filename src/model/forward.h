@@ -26,6 +26,28 @@ struct crl_segment {
     bool no_logits;  /* none at all: more pieces of the prompt follow */
 };
 
+/* Where the time of a pass goes, for measurements. */
+enum crl_phase {
+    CRL_PHASE_EMBED,     /* embedding rows, rotation angles */
+    CRL_PHASE_QKV,       /* norm and projections */
+    CRL_PHASE_ATTENTION, /* positions, cache, scores and values */
+    CRL_PHASE_OUTPUT,    /* projection and residual */
+    CRL_PHASE_ROUTER,    /* norm, router, gathering of the experts' rows */
+    CRL_PHASE_GATE_UP,
+    CRL_PHASE_DOWN,
+    CRL_PHASE_HEAD, /* final norm and logits */
+    CRL_PHASE_END
+};
+
+/* "gate_up" and the like. */
+const char *crl_phase_name(enum crl_phase phase);
+
+/* Nanoseconds per phase, added up over passes: the time line of the team's first member, waiting at joins included. */
+struct crl_profile {
+    uint64_t t_ns[CRL_PHASE_END];
+    uint64_t mark_ns; /* when the phase now running began */
+};
+
 struct crl_batch {
     struct crl_segment *segment;
     size_t n_segment;
@@ -36,6 +58,7 @@ struct crl_batch {
     /* When not NULL, called by one thread with the experts of each token of a layer, [n_tok][n_expert_used]. */
     void (*tap_routes)(void *ctx, uint32_t layer, const uint32_t *expert, size_t n_tok);
     void *tap_ctx;
+    struct crl_profile *profile; /* NULL: no clock is read */
 };
 
 struct crl_forward;

@@ -91,6 +91,13 @@ void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const
 /* Quantise row i of x (k values) for matrices that want codes. */
 void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k);
 
+/* A phase ends here for this member: the first one writes down how long it took. */
+void crl_phase_note(const struct crl_forward *f, enum crl_phase phase);
+static inline void crl_phase_done(const struct crl_forward *f, const struct crl_member *me, enum crl_phase phase)
+{
+    if (f->batch->profile && me->id == 0) crl_phase_note(f, phase);
+}
+
 /* out = x / rms(x) * weight. */
 void crl_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps);
 

@@ -26,6 +26,7 @@ struct crl_engine {
     void (*tap)(void *, uint32_t, const float *, size_t);
     void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t);
     void *tap_ctx;
+    struct crl_profile *profile;
 };
 
 struct crl_session {
@@ -217,6 +218,21 @@ void crl_engine_tap(struct crl_engine *e, void (*tap)(void *, uint32_t, const fl
     e->tap_ctx = ctx;
 }
 
+void crl_engine_profile(struct crl_engine *e, struct crl_profile *profile)
+{
+    e->profile = profile;
+}
+
+struct crl_team *crl_engine_team(const struct crl_engine *e)
+{
+    return e->team;
+}
+
+struct crl_kv *crl_session_kv(const struct crl_session *s)
+{
+    return s->kv;
+}
+
 void crl_engine_sampling(const struct crl_engine *e, struct crl_sampler_options *options)
 {
     *options = e->sampling;
@@ -319,7 +335,7 @@ static enum crl_status check_tokens(const struct crl_session *s, const int32_t *
 
 static void run(struct crl_engine *e, size_t n_segment, float *logits)
 {
-    struct crl_batch batch = { e->segment, n_segment, logits, e->tap, e->tap_routes, e->tap_ctx };
+    struct crl_batch batch = { e->segment, n_segment, logits, e->tap, e->tap_routes, e->tap_ctx, e->profile };
 
     crl_forward_run(e->forward, &batch);
 }

@@ -22,4 +22,13 @@ bool crl_engine_is_stop(const struct crl_engine *engine, int32_t id);
 void crl_engine_tap(struct crl_engine *engine, void (*tap)(void *, uint32_t, const float *, size_t),
                     void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t), void *ctx);
 
+/* Add up the time per phase of every pass from now on into *profile; NULL switches off. */
+void crl_engine_profile(struct crl_engine *engine, struct crl_profile *profile);
+
+/* The engine's own threads, to be used between passes. */
+struct crl_team *crl_engine_team(const struct crl_engine *engine);
+
+/* The cache of a session. Whoever fills positions by hand (measurements) also advances n_pos. */
+struct crl_kv *crl_session_kv(const struct crl_session *session);
+
 #endif
