@@ -95,14 +95,16 @@ static void value_set(struct crl_config *cfg, const struct field *f, double v)
     }
 }
 
-/* --- checks ------------------------------------------------------------------------------------------------------ */
+/* --- checks ------------------------------------------------------------------------------------------- */
 
-static enum crl_status check_ranges(const struct crl_config *cfg, const struct field *f, size_t n, struct crl_err *err)
+static enum crl_status check_ranges(const struct crl_config *cfg, const struct field *f, size_t n,
+                                    struct crl_err *err)
 {
     for (size_t i = 0; i < n; i++) {
         double v = value_of(cfg, &f[i]);
         if (!(v >= f[i].lo && v <= f[i].hi)) /* a NaN fails too */
-            return crl_fail(err, CRL_EFORMAT, "%s is %.9g, outside %.9g to %.9g", f[i].key, v, f[i].lo, f[i].hi);
+            return crl_fail(err, CRL_EFORMAT, "%s is %.9g, outside %.9g to %.9g", f[i].key, v, f[i].lo,
+                            f[i].hi);
     }
     return CRL_OK;
 }
@@ -114,8 +116,8 @@ static enum crl_status check_attention(const struct crl_config *cfg, struct crl_
                         cfg->n_head);
     if (cfg->d_head % 2) return crl_fail(err, CRL_EFORMAT, "d_head is %u, which is odd", cfg->d_head);
     if ((uint64_t)cfg->n_head * cfg->d_head > MAX_DIM)
-        return crl_fail(err, CRL_EFORMAT, "n_head %u times d_head %u is more than %u", cfg->n_head, cfg->d_head,
-                        MAX_DIM);
+        return crl_fail(err, CRL_EFORMAT, "n_head %u times d_head %u is more than %u", cfg->n_head,
+                        cfg->d_head, MAX_DIM);
     if (cfg->temperature_tuning && !cfg->floor_scale)
         return crl_fail(err, CRL_EFORMAT, "floor_scale is 0 although temperature_tuning is on");
     return CRL_OK;
@@ -126,11 +128,15 @@ static enum crl_status check_rope(const struct crl_config *cfg, struct crl_err *
     if (cfg->rope_type == CRL_ROPE_PLAIN) return CRL_OK;
     if (cfg->rope_type != CRL_ROPE_LLAMA3)
         return crl_fail(err, CRL_EFORMAT, "rope_type is %d, neither plain nor llama3", (int)cfg->rope_type);
-    if (!(cfg->rope_factor > 0)) return crl_fail(err, CRL_EFORMAT, "rope_factor is %g, not positive", cfg->rope_factor);
-    if (!(cfg->rope_low > 0)) return crl_fail(err, CRL_EFORMAT, "rope_low is %g, not positive", cfg->rope_low);
+    if (!(cfg->rope_factor > 0))
+        return crl_fail(err, CRL_EFORMAT, "rope_factor is %g, not positive", cfg->rope_factor);
+    if (!(cfg->rope_low > 0))
+        return crl_fail(err, CRL_EFORMAT, "rope_low is %g, not positive", cfg->rope_low);
     if (!(cfg->rope_high >= cfg->rope_low))
-        return crl_fail(err, CRL_EFORMAT, "rope_high is %g, below rope_low %g", cfg->rope_high, cfg->rope_low);
-    if (!cfg->rope_old_ctx) return crl_fail(err, CRL_EFORMAT, "rope_old_ctx is 0 although rope_type is llama3");
+        return crl_fail(err, CRL_EFORMAT, "rope_high is %g, below rope_low %g", cfg->rope_high,
+                        cfg->rope_low);
+    if (!cfg->rope_old_ctx)
+        return crl_fail(err, CRL_EFORMAT, "rope_old_ctx is 0 although rope_type is llama3");
     return CRL_OK;
 }
 
@@ -145,10 +151,11 @@ static enum crl_status check_layers(const struct crl_config *cfg, struct crl_err
             return crl_fail(err, CRL_EFORMAT, "d_ff_dense is 0 although layer %u is dense", l);
         if (!cfg->is_moe[l]) continue;
         if (!cfg->d_ff) return crl_fail(err, CRL_EFORMAT, "d_ff is 0 although layer %u is a mixture", l);
-        if (!cfg->n_expert) return crl_fail(err, CRL_EFORMAT, "n_expert is 0 although layer %u is a mixture", l);
+        if (!cfg->n_expert)
+            return crl_fail(err, CRL_EFORMAT, "n_expert is 0 although layer %u is a mixture", l);
         if (!cfg->n_expert_used || cfg->n_expert_used > cfg->n_expert)
-            return crl_fail(err, CRL_EFORMAT, "n_expert_used is %u, outside 1 to n_expert %u", cfg->n_expert_used,
-                            cfg->n_expert);
+            return crl_fail(err, CRL_EFORMAT, "n_expert_used is %u, outside 1 to n_expert %u",
+                            cfg->n_expert_used, cfg->n_expert);
     }
     return CRL_OK;
 }
@@ -174,7 +181,7 @@ enum crl_status crl_config_check(const struct crl_config *cfg, struct crl_err *e
     return st;
 }
 
-/* --- writing ----------------------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------------------ */
 
 /* Text growing in a buffer that was sized for the longest configuration. */
 struct text {
@@ -192,7 +199,8 @@ static void put(struct text *t, const char *s)
     t->at += n;
 }
 
-/* Shortest of 6 to 9 significant digits that reads back as the same float; the point whatever the locale says. */
+/* Shortest of 6 to 9 significant digits that reads back as the same float; the point whatever the locale
+ * says. */
 static void put_real(struct text *t, float x)
 {
     char s[40];
@@ -258,9 +266,10 @@ char *crl_config_to_json(const struct crl_config *cfg)
     return buf;
 }
 
-/* --- reading ----------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------ */
 
-static enum crl_status get_field(struct crl_config *cfg, const json_t *doc, const struct field *f, struct crl_err *err)
+static enum crl_status get_field(struct crl_config *cfg, const json_t *doc, const struct field *f,
+                                 struct crl_err *err)
 {
     const json_t *v = json_object_get(doc, f->key);
     double x = 0;
@@ -301,7 +310,8 @@ static enum crl_status get_eos(struct crl_config *cfg, const json_t *doc, struct
 
     if (st) return st;
     if (json_array_size(v) > N(cfg->eos))
-        return crl_fail(err, CRL_EFORMAT, "eos has %zu entries, at most %zu are kept", json_array_size(v), N(cfg->eos));
+        return crl_fail(err, CRL_EFORMAT, "eos has %zu entries, at most %zu are kept", json_array_size(v),
+                        N(cfg->eos));
     cfg->n_eos = (uint32_t)json_array_size(v);
     for (uint32_t i = 0; i < cfg->n_eos; i++) {
         const json_t *e = json_array_get(v, i);
@@ -312,7 +322,8 @@ static enum crl_status get_eos(struct crl_config *cfg, const json_t *doc, struct
     return CRL_OK;
 }
 
-static enum crl_status get_flags(uint8_t *flag, uint32_t n, const json_t *doc, const char *key, struct crl_err *err)
+static enum crl_status get_flags(uint8_t *flag, uint32_t n, const json_t *doc, const char *key,
+                                 struct crl_err *err)
 {
     const json_t *v;
     enum crl_status st = get_array(doc, key, &v, err);
@@ -351,7 +362,8 @@ static enum crl_status from_doc(struct crl_config *cfg, json_t *doc, struct crl_
     if (!json_is_object(doc)) return crl_fail(err, CRL_EFORMAT, "not a JSON object");
     json_object_foreach(doc, key, v)
         if (!known_key(key)) return crl_fail(err, CRL_EFORMAT, "unknown key \"%.64s\"", key);
-    for (size_t i = 0; !st && i < N(before_rope_type); i++) st = get_field(cfg, doc, &before_rope_type[i], err);
+    for (size_t i = 0; !st && i < N(before_rope_type); i++)
+        st = get_field(cfg, doc, &before_rope_type[i], err);
     if (!st) st = get_rope_type(cfg, doc, err);
     for (size_t i = 0; !st && i < N(after_rope_type); i++) st = get_field(cfg, doc, &after_rope_type[i], err);
     if (!st) st = get_eos(cfg, doc, err);
@@ -361,7 +373,8 @@ static enum crl_status from_doc(struct crl_config *cfg, json_t *doc, struct crl_
     return st;
 }
 
-enum crl_status crl_config_from_json(struct crl_config *cfg, const char *text, size_t len, struct crl_err *err)
+enum crl_status crl_config_from_json(struct crl_config *cfg, const char *text, size_t len,
+                                     struct crl_err *err)
 {
     struct crl_config read;
     json_t *doc;

@@ -91,7 +91,8 @@ enum crl_status crl_layout_compute(struct crl_layout *l, struct crl_err *err)
     for (size_t e = 0; e < l->schema->n_extent; e++) {
         struct crl_place *x = &l->extent[e];
         if (!compute_extent(l, e)) pos = UINT64_MAX;
-        if (pos > FILE_MAX) return crl_fail(err, CRL_ERANGE, "the packed file would be larger than 2^62 bytes");
+        if (pos > FILE_MAX)
+            return crl_fail(err, CRL_ERANGE, "the packed file would be larger than 2^62 bytes");
         x->offset = round_up64(pos, x->size >= HUGE_FROM ? HUGE_PAGE : PAGE);
         pos = x->offset + x->size;
     }

@@ -1,7 +1,8 @@
-/* layout.h - where everything lies in a packed file: docs/format.md, section 1, as code. Shared by the reader, which
- * compares a file with it, and the writer, which writes by it; nobody else includes it.
+/* layout.h - where everything lies in a packed file: docs/format.md, section 1, as code. Shared by the
+ * reader, which compares a file with it, and the writer, which writes by it; nobody else includes it.
  *
- * A layout borrows its schema. Fill format[] (crl_layout_new leaves it zero) and the section sizes, then compute. */
+ * A layout borrows its schema. Fill format[] (crl_layout_new leaves it zero) and the section sizes, then
+ * compute. */
 #ifndef CRL_STORE_LAYOUT_H
 #define CRL_STORE_LAYOUT_H
 
@@ -42,7 +43,8 @@ enum crl_status crl_layout_compute(struct crl_layout *l, struct crl_err *err);
 /* Write header and tables, hash included, into dir[dir_bytes]. */
 void crl_layout_write(const struct crl_layout *l, unsigned char *dir);
 
-/* The pack was opened over this region (crl_packer_take) and frees it on close from now on; *region is emptied. */
+/* The pack was opened over this region (crl_packer_take) and frees it on close from now on; *region is
+ * emptied. */
 void crl_pack_own(struct crl_pack *p, struct crl_region *region);
 
 /* Hash of a directory as its header states it, the field itself taken as zero. False on exhaustion. */

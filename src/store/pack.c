@@ -1,5 +1,5 @@
-/* pack.c - reading a packed file. Everything docs/format.md, section 9, lists is checked here, in that order; the
- * functions after open trust it. */
+/* pack.c - reading a packed file. Everything docs/format.md, section 9, lists is checked here, in that order;
+ * the functions after open trust it. */
 #include "store/pack.h"
 
 #include "base/bytes.h"
@@ -47,7 +47,7 @@ const char *crl_section_name(enum crl_section kind)
     return (unsigned)kind < CRL_SECTION_END && name[kind] ? name[kind] : "?";
 }
 
-/* --- the directory ----------------------------------------------------------------------------------------------- */
+/* --- the directory ------------------------------------------------------------------------------------ */
 
 static bool all_zero(const unsigned char *p, uint64_t n)
 {
@@ -68,8 +68,8 @@ static enum crl_status read_header(const struct crl_pack *p, struct directory *d
     if (!all_zero(h + 12, 4) || !all_zero(h + 52, 12))
         return crl_fail(err, CRL_EFORMAT, "a reserved field of the header is not zero");
     if (crl_le64(h + 16) != p->size)
-        return crl_fail(err, CRL_EFORMAT, "%llu bytes long, its header says %llu; truncated or damaged", (ull)p->size,
-                        (ull)crl_le64(h + 16));
+        return crl_fail(err, CRL_EFORMAT, "%llu bytes long, its header says %llu; truncated or damaged",
+                        (ull)p->size, (ull)crl_le64(h + 16));
     d->bytes = crl_le64(h + 24);
     d->n_section = crl_le32(h + 40);
     d->n_extent = crl_le32(h + 44);
@@ -78,15 +78,16 @@ static enum crl_status read_header(const struct crl_pack *p, struct directory *d
         return crl_fail(err, CRL_EFORMAT, "%u sections, outside 2 to %d", d->n_section, CRL_SECTION_END - 1);
     want = crl_dir_bytes(d->n_section, d->n_extent, d->n_matrix);
     if (d->bytes != want)
-        return crl_fail(err, CRL_EFORMAT, "the directory has %llu bytes, %u sections, %u extents and %u matrices need "
-                        "%llu", (ull)d->bytes, d->n_section, d->n_extent, d->n_matrix, (ull)want);
+        return crl_fail(err, CRL_EFORMAT,
+                        "the directory has %llu bytes; %u sections, %u extents and %u matrices need %llu",
+                        (ull)d->bytes, d->n_section, d->n_extent, d->n_matrix, (ull)want);
     if (d->bytes > p->size)
         return crl_fail(err, CRL_EFORMAT, "the directory has %llu bytes, the file only %llu", (ull)d->bytes,
                         (ull)p->size);
     if (!crl_dir_hash(h, d->bytes, &want)) return crl_fail(err, CRL_ENOMEM, "no memory for a hash");
     if (want != crl_le64(h + 32))
-        return crl_fail(err, CRL_EFORMAT, "the directory is damaged: hash %016llx, expected %016llx", (ull)want,
-                        (ull)crl_le64(h + 32));
+        return crl_fail(err, CRL_EFORMAT, "the directory is damaged: hash %016llx, expected %016llx",
+                        (ull)want, (ull)crl_le64(h + 32));
     d->section_record = h + CRL_HEADER_BYTES;
     d->extent_record = d->section_record + CRL_SECTION_RECORD * (size_t)d->n_section;
     d->matrix_record = d->extent_record + CRL_EXTENT_RECORD * (size_t)d->n_extent;
@@ -102,14 +103,18 @@ static enum crl_status read_section_sizes(struct directory *d, struct crl_err *e
         const unsigned char *r = d->section_record + CRL_SECTION_RECORD * (size_t)i;
         uint32_t kind = crl_le32(r);
         uint64_t size = crl_le64(r + 16);
+        size_t most;
 
         if (kind <= last || kind >= CRL_SECTION_END)
             return crl_fail(err, CRL_EFORMAT, "section %u has kind %u, expected %u to %d", i, kind, last + 1,
                             CRL_SECTION_END - 1);
-        if (crl_le32(r + 4)) return crl_fail(err, CRL_EFORMAT, "section %u: its reserved field is not zero", i);
-        if (!size || size > CRL_SECTION_MAX)
-            return crl_fail(err, CRL_EFORMAT, "section %s has %llu bytes, outside 1 to %zu", crl_section_name(kind),
-                            (ull)size, CRL_SECTION_MAX);
+        if (crl_le32(r + 4))
+            return crl_fail(err, CRL_EFORMAT, "section %u: its reserved field is not zero", i);
+        most = kind == CRL_SECTION_CONFIG || kind == CRL_SECTION_PROVENANCE ? CRL_SECTION_OWN_MAX
+                                                                           : CRL_SECTION_MAX;
+        if (!size || size > most)
+            return crl_fail(err, CRL_EFORMAT, "section %s has %llu bytes, outside 1 to %zu",
+                            crl_section_name(kind), (ull)size, most);
         d->section[kind].size = size;
         last = kind;
     }
@@ -120,23 +125,24 @@ static enum crl_status read_section_sizes(struct directory *d, struct crl_err *e
     return CRL_OK;
 }
 
-static enum crl_status check_section(const struct crl_pack *p, const struct crl_place *s, enum crl_section kind,
-                                     const unsigned char *record, uint64_t pos, struct crl_err *err)
+static enum crl_status check_section(const struct crl_pack *p, const struct crl_place *s,
+                                     enum crl_section kind, const unsigned char *record, uint64_t pos,
+                                     struct crl_err *err)
 {
     const char *name = crl_section_name(kind);
     uint64_t hash;
 
     if (crl_le64(record + 8) != s->offset)
-        return crl_fail(err, CRL_EFORMAT, "section %s is at %llu, expected %llu", name, (ull)crl_le64(record + 8),
-                        (ull)s->offset);
+        return crl_fail(err, CRL_EFORMAT, "section %s is at %llu, expected %llu", name,
+                        (ull)crl_le64(record + 8), (ull)s->offset);
     if (s->offset > p->size || s->size > p->size - s->offset)
         return crl_fail(err, CRL_EFORMAT, "section %s ends beyond the file", name);
     if (!all_zero(p->data + pos, s->offset - pos))
         return crl_fail(err, CRL_EFORMAT, "the padding before section %s is not zero", name);
     hash = crl_hash(p->data + s->offset, (size_t)s->size);
     if (hash != s->hash)
-        return crl_fail(err, CRL_EFORMAT, "section %s is damaged: hash %016llx, expected %016llx", name, (ull)hash,
-                        (ull)s->hash);
+        return crl_fail(err, CRL_EFORMAT, "section %s is damaged: hash %016llx, expected %016llx", name,
+                        (ull)hash, (ull)s->hash);
     return CRL_OK;
 }
 
@@ -159,17 +165,15 @@ static enum crl_status read_sections(const struct crl_pack *p, struct directory 
     return st;
 }
 
-/* --- config and provenance --------------------------------------------------------------------------------------- */
+/* --- config and provenance ---------------------------------------------------------------------------- */
 
 static enum crl_status check_override_list(const json_t *list, struct crl_err *err)
 {
-    size_t i;
-    json_t *v;
-
     if (!list) return CRL_OK;
     if (!json_is_array(list)) return crl_fail(err, CRL_EFORMAT, "provenance: overrides is not a list");
-    json_array_foreach((json_t *)(uintptr_t)list, i, v)
-        if (!json_is_string(v)) return crl_fail(err, CRL_EFORMAT, "provenance: overrides[%zu] is not a string", i);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!json_is_string(json_array_get(list, i)))
+            return crl_fail(err, CRL_EFORMAT, "provenance: overrides[%zu] is not a string", i);
     return CRL_OK;
 }
 
@@ -183,7 +187,8 @@ static enum crl_status check_provenance(struct crl_pack *p, json_t *doc, struct 
         if (strcmp(key, "recipe") && strcmp(key, "overrides"))
             return crl_fail(err, CRL_EFORMAT, "provenance: unknown key \"%.64s\"", key);
     if (!recipe || !*recipe || strlen(recipe) >= sizeof p->recipe)
-        return crl_fail(err, CRL_EFORMAT, "provenance: recipe is not a name of 1 to %zu bytes", sizeof p->recipe - 1);
+        return crl_fail(err, CRL_EFORMAT, "provenance: recipe is not a name of 1 to %zu bytes",
+                        sizeof p->recipe - 1);
     memcpy(p->recipe, recipe, strlen(recipe) + 1);
     return check_override_list(json_object_get(doc, "overrides"), err);
 }
@@ -191,14 +196,15 @@ static enum crl_status check_provenance(struct crl_pack *p, json_t *doc, struct 
 static enum crl_status read_provenance(struct crl_pack *p, const struct crl_place *s, struct crl_err *err)
 {
     json_t *doc;
-    enum crl_status st = crl_json_parse(&doc, (const char *)p->data + s->offset, (size_t)s->size, "provenance", err);
+    enum crl_status st =
+        crl_json_parse(&doc, (const char *)p->data + s->offset, (size_t)s->size, "provenance", err);
 
     if (!st) st = check_provenance(p, doc, err);
     json_decref(doc);
     return st;
 }
 
-/* The configuration decides how many matrices and extents there must be; only then is memory taken for them. */
+/* The configuration decides how many matrices and extents there must be; only then is memory taken. */
 static enum crl_status read_config(struct crl_pack *p, const struct directory *d, struct crl_err *err)
 {
     const struct crl_place *s = &d->section[CRL_SECTION_CONFIG];
@@ -216,11 +222,11 @@ static enum crl_status read_config(struct crl_pack *p, const struct directory *d
     return st;
 }
 
-/* --- tables ------------------------------------------------------------------------------------------------------ */
+/* --- tables ------------------------------------------------------------------------------------------- */
 
 /* "matrix 7 (NAME): ..." for what is wrong with a record. */
-static enum crl_status matrix_fails(const struct crl_pack *p, size_t i, const char *what, uint64_t found, uint64_t want,
-                                    struct crl_err *err)
+static enum crl_status matrix_fails(const struct crl_pack *p, size_t i, const char *what, uint64_t found,
+                                    uint64_t want, struct crl_err *err)
 {
     char name[CRL_NAME_MAX];
 
@@ -250,14 +256,15 @@ static enum crl_status read_matrix(struct crl_pack *p, const unsigned char *r, s
             return matrix_fails(p, i, check[c].what, check[c].found, check[c].want, err);
     if (!crl_kind_takes(w->kind, r[2])) {
         crl_weight_name(w, name);
-        return crl_fail(err, CRL_EFORMAT, "matrix %zu (%s): format %u is none this kind of matrix is kept in", i, name,
-                        r[2]);
+        return crl_fail(err, CRL_EFORMAT, "matrix %zu (%s): format %u is none this kind of matrix is kept in",
+                        i, name, r[2]);
     }
     p->layout->format[i] = r[2];
     return CRL_OK;
 }
 
-static enum crl_status check_extent(const struct crl_pack *p, const unsigned char *r, size_t e, struct crl_err *err)
+static enum crl_status check_extent(const struct crl_pack *p, const unsigned char *r, size_t e,
+                                    struct crl_err *err)
 {
     const struct crl_extent *x = &p->schema->extent[e];
     const struct crl_place *place = &p->layout->extent[e];
@@ -278,8 +285,8 @@ static enum crl_status check_extent(const struct crl_pack *p, const unsigned cha
             return crl_fail(err, CRL_EFORMAT, "extent %zu (from %s): %s is %llu, expected %llu", e, name,
                             check[c].what, (ull)check[c].found, (ull)check[c].want);
     if (place->offset > p->size || place->size > p->size - place->offset)
-        return crl_fail(err, CRL_EFORMAT, "extent %zu (from %s) ends at %llu, beyond the file of %llu bytes", e, name,
-                        (ull)(place->offset + place->size), (ull)p->size);
+        return crl_fail(err, CRL_EFORMAT, "extent %zu (from %s) ends at %llu, beyond the file of %llu bytes",
+                        e, name, (ull)(place->offset + place->size), (ull)p->size);
     return CRL_OK;
 }
 
@@ -289,12 +296,15 @@ static enum crl_status read_tables(struct crl_pack *p, const struct directory *d
     enum crl_status st = CRL_OK;
 
     memcpy(l->section, d->section, sizeof l->section);
-    for (size_t i = 0; !st && i < d->n_matrix; i++) st = read_matrix(p, d->matrix_record + CRL_MATRIX_RECORD * i, i, err);
+    for (size_t i = 0; !st && i < d->n_matrix; i++)
+        st = read_matrix(p, d->matrix_record + CRL_MATRIX_RECORD * i, i, err);
     if (!st) st = crl_layout_compute(l, err);
     for (size_t i = 0; !st && i < d->n_matrix; i++) {
         const unsigned char *r = d->matrix_record + CRL_MATRIX_RECORD * i;
-        if (crl_le64(r + 32) != l->offset[i]) st = matrix_fails(p, i, "offset", crl_le64(r + 32), l->offset[i], err);
-        else if (crl_le64(r + 40) != l->bytes[i]) st = matrix_fails(p, i, "size", crl_le64(r + 40), l->bytes[i], err);
+        if (crl_le64(r + 32) != l->offset[i])
+            st = matrix_fails(p, i, "offset", crl_le64(r + 32), l->offset[i], err);
+        else if (crl_le64(r + 40) != l->bytes[i])
+            st = matrix_fails(p, i, "size", crl_le64(r + 40), l->bytes[i], err);
     }
     for (size_t e = 0; !st && e < d->n_extent; e++) {
         const unsigned char *r = d->extent_record + CRL_EXTENT_RECORD * e;
@@ -307,7 +317,7 @@ static enum crl_status read_tables(struct crl_pack *p, const struct directory *d
     return st;
 }
 
-/* --- open and close ---------------------------------------------------------------------------------------------- */
+/* --- open and close ----------------------------------------------------------------------------------- */
 
 static enum crl_status read_all(struct crl_pack *p, struct crl_err *err)
 {
@@ -392,7 +402,7 @@ void crl_pack_close(struct crl_pack *p)
     crl_free(p);
 }
 
-/* --- looking ----------------------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------------------ */
 
 const char *crl_pack_name(const struct crl_pack *p)
 {
@@ -456,7 +466,8 @@ void crl_pack_mat_at(const struct crl_pack *p, size_t weight, const void *extent
 {
     const struct crl_weight *w = &p->schema->weight[weight];
 
-    crl_mat_bind(m, p->layout->format[weight], w->n, w->k, (const unsigned char *)extent + p->layout->offset[weight]);
+    crl_mat_bind(m, p->layout->format[weight], w->n, w->k,
+                 (const unsigned char *)extent + p->layout->offset[weight]);
 }
 
 void crl_pack_mat(const struct crl_pack *p, size_t weight, struct crl_mat *m)
@@ -464,7 +475,8 @@ void crl_pack_mat(const struct crl_pack *p, size_t weight, struct crl_mat *m)
     crl_pack_mat_at(p, weight, p->data + p->layout->extent[p->schema->weight[weight].extent].offset, m);
 }
 
-enum crl_status crl_pack_mat_named(const struct crl_pack *p, const char *name, struct crl_mat *m, struct crl_err *err)
+enum crl_status crl_pack_mat_named(const struct crl_pack *p, const char *name, struct crl_mat *m,
+                                   struct crl_err *err)
 {
     size_t i = crl_schema_find_name(p->schema, name);
 
@@ -478,7 +490,7 @@ enum crl_status crl_pack_totals(const struct crl_pack *p, struct crl_totals *t, 
     return crl_schema_totals(p->schema, p->layout->format, t, err);
 }
 
-/* --- verifying --------------------------------------------------------------------------------------------------- */
+/* --- verifying ---------------------------------------------------------------------------------------- */
 
 struct verify {
     const struct crl_pack *p;
@@ -497,7 +509,8 @@ static uint64_t end_before(const struct crl_pack *p, size_t extent)
 
     if (extent) return p->layout->extent[extent - 1].offset + p->layout->extent[extent - 1].size;
     for (int kind = 1; kind < CRL_SECTION_END; kind++)
-        if (p->layout->section[kind].size) end = p->layout->section[kind].offset + p->layout->section[kind].size;
+        if (p->layout->section[kind].size)
+            end = p->layout->section[kind].offset + p->layout->section[kind].size;
     return end;
 }
 
@@ -538,14 +551,15 @@ static enum crl_status report_bad(const struct crl_pack *p, size_t e, size_t n_b
     crl_weight_name(&p->schema->weight[x->first], first);
     crl_weight_name(&p->schema->weight[x->first + x->n - 1], last);
     if (n_bad > 1) snprintf(more, sizeof more, "; %zu extents are damaged in all", n_bad);
-    return crl_fail(err, CRL_EDIFFER, "%s: extent %zu is damaged (%s, bytes %llu to %llu, %s%s%s)%s", p->name, e,
-                    gap_is_zero(p, e) ? "wrong hash" : "the padding before it is not zero",
-                    (ull)p->layout->extent[e].offset, (ull)(p->layout->extent[e].offset + p->layout->extent[e].size),
-                    first, x->n > 1 ? " to " : "", x->n > 1 ? last : "", more);
+    return crl_fail(err, CRL_EDIFFER, "%s: extent %zu is damaged (%s, bytes %llu to %llu, %s%s%s)%s", p->name,
+                    e, gap_is_zero(p, e) ? "wrong hash" : "the padding before it is not zero",
+                    (ull)p->layout->extent[e].offset,
+                    (ull)(p->layout->extent[e].offset + p->layout->extent[e].size), first,
+                    x->n > 1 ? " to " : "", x->n > 1 ? last : "", more);
 }
 
-enum crl_status crl_pack_verify(const struct crl_pack *p, struct crl_team *team, crl_progress_fn *progress, void *ctx,
-                                struct crl_err *err)
+enum crl_status crl_pack_verify(const struct crl_pack *p, struct crl_team *team, crl_progress_fn *progress,
+                                void *ctx, struct crl_err *err)
 {
     size_t n = p->schema->n_extent;
     struct verify v = { .p = p, .progress = progress, .ctx = ctx };

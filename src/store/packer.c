@@ -26,7 +26,7 @@ struct crl_packer {
 
 typedef unsigned long long ull; /* what printf wants for uint64_t */
 
-/* --- sections ---------------------------------------------------------------------------------------------------- */
+/* --- sections ----------------------------------------------------------------------------------------- */
 
 static json_t *override_list(const struct crl_recipe *r)
 {
@@ -78,7 +78,8 @@ static enum crl_status check_sections(const struct crl_sections *s, struct crl_e
     return CRL_OK;
 }
 
-static enum crl_status write_sections(struct crl_packer *pk, const struct crl_sections *s, struct crl_err *err)
+static enum crl_status write_sections(struct crl_packer *pk, const struct crl_sections *s,
+                                      struct crl_err *err)
 {
     enum crl_status st = CRL_OK;
 
@@ -91,10 +92,11 @@ static enum crl_status write_sections(struct crl_packer *pk, const struct crl_se
     return st;
 }
 
-/* --- new and close ----------------------------------------------------------------------------------------------- */
+/* --- new and close ------------------------------------------------------------------------------------ */
 
-static enum crl_status plan(struct crl_packer *pk, const struct crl_config *cfg, const struct crl_recipe *recipe,
-                            const struct crl_sections *s, struct crl_err *err)
+static enum crl_status plan(struct crl_packer *pk, const struct crl_config *cfg,
+                            const struct crl_recipe *recipe, const struct crl_sections *s,
+                            struct crl_err *err)
 {
     enum crl_status st = crl_config_check(cfg, err);
 
@@ -115,7 +117,8 @@ static enum crl_status open_target(struct crl_packer *pk, const char *path, stru
 {
     enum crl_status st;
 
-    if (!path) return crl_region_new(&pk->mem, (size_t)pk->layout->file_bytes, CRL_NODE_ANY, CRL_HUGE_TRY, err);
+    if (!path)
+        return crl_region_new(&pk->mem, (size_t)pk->layout->file_bytes, CRL_NODE_ANY, CRL_HUGE_TRY, err);
     st = crl_out_open(&pk->out, path, err);
     if (!st) st = crl_out_resize(pk->out, pk->layout->file_bytes, err);
     return st;
@@ -167,7 +170,7 @@ void crl_packer_close(struct crl_packer *pk)
     crl_free(pk);
 }
 
-/* --- looking ----------------------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------------------ */
 
 const struct crl_schema *crl_packer_schema(const struct crl_packer *pk)
 {
@@ -199,7 +202,7 @@ uint64_t crl_packer_extent_bytes(const struct crl_packer *pk, size_t extent)
     return pk->layout->extent[extent].size;
 }
 
-/* --- data -------------------------------------------------------------------------------------------------------- */
+/* --- data --------------------------------------------------------------------------------------------- */
 
 /* "PATH: TENSOR: found, expected" for a caller that lost count. */
 static enum crl_status weight_fails(const struct crl_packer *pk, size_t weight, uint64_t found, uint64_t want,
@@ -208,19 +211,20 @@ static enum crl_status weight_fails(const struct crl_packer *pk, size_t weight, 
     char name[CRL_NAME_MAX];
 
     crl_weight_name(&pk->schema->weight[weight], name);
-    return crl_fail(err, CRL_ERANGE, "%s: %s: %llu bytes were written, expected %llu", pk->name, name, (ull)found,
-                    (ull)want);
+    return crl_fail(err, CRL_ERANGE, "%s: %s: %llu bytes were written, expected %llu", pk->name, name,
+                    (ull)found, (ull)want);
 }
 
-enum crl_status crl_packer_put(struct crl_packer *pk, size_t weight, uint64_t offset, const void *data, size_t len,
-                               struct crl_err *err)
+enum crl_status crl_packer_put(struct crl_packer *pk, size_t weight, uint64_t offset, const void *data,
+                               size_t len, struct crl_err *err)
 {
     uint64_t bytes = pk->layout->bytes[weight];
     size_t extent = pk->schema->weight[weight].extent;
     enum crl_status st;
 
     if (offset > bytes || len > bytes - offset) return weight_fails(pk, weight, offset + len, bytes, err);
-    st = write_at(pk, pk->layout->extent[extent].offset + pk->layout->offset[weight] + offset, data, len, err);
+    offset += pk->layout->extent[extent].offset + pk->layout->offset[weight];
+    st = write_at(pk, offset, data, len, err);
     if (!st) atomic_fetch_add(&pk->extent[extent].put, len);
     return st;
 }
@@ -231,7 +235,8 @@ static void finish_extent(struct crl_packer *pk, size_t extent, uint64_t hash)
     atomic_store(&pk->extent[extent].done, true);
 }
 
-static enum crl_status hash_back(struct crl_packer *pk, const struct crl_place *x, uint64_t *hash, struct crl_err *err)
+static enum crl_status hash_back(struct crl_packer *pk, const struct crl_place *x, uint64_t *hash,
+                                 struct crl_err *err)
 {
     size_t slice = x->size < SLICE ? (size_t)x->size : SLICE;
     unsigned char *buf = crl_alloc(slice, 1);
@@ -264,7 +269,8 @@ enum crl_status crl_packer_extent_done(struct crl_packer *pk, size_t extent, str
     return st;
 }
 
-enum crl_status crl_packer_put_extent(struct crl_packer *pk, size_t extent, const void *data, struct crl_err *err)
+enum crl_status crl_packer_put_extent(struct crl_packer *pk, size_t extent, const void *data,
+                                      struct crl_err *err)
 {
     const struct crl_place *place = &pk->layout->extent[extent];
     enum crl_status st = write_at(pk, place->offset, data, (size_t)place->size, err);
@@ -273,7 +279,7 @@ enum crl_status crl_packer_put_extent(struct crl_packer *pk, size_t extent, cons
     return st;
 }
 
-/* --- the end ----------------------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------------------------ */
 
 static enum crl_status check_done(const struct crl_packer *pk, struct crl_err *err)
 {
@@ -303,7 +309,8 @@ enum crl_status crl_packer_commit(struct crl_packer *pk, struct crl_err *err)
     return st;
 }
 
-enum crl_status crl_packer_take(struct crl_packer *pk, struct crl_pack **out, const char *name, struct crl_err *err)
+enum crl_status crl_packer_take(struct crl_packer *pk, struct crl_pack **out, const char *name,
+                                struct crl_err *err)
 {
     enum crl_status st;
 

@@ -7,8 +7,8 @@
 
 #define N(a) (sizeof(a) / sizeof *(a))
 
-/* The embedding table of q4 stays in 8 bits: one row of it is read per token, so it costs no speed, and when the model
- * is tied it is the head as well, the matrix whose errors show most directly. */
+/* The embedding table of q4 stays in 8 bits: one row of it is read per token, so it costs no speed, and when
+ * the model is tied it is the head as well, the matrix whose errors show most directly. */
 static const struct {
     const char *name;
     enum crl_format general, embed;
@@ -43,7 +43,8 @@ static enum crl_status add_override(struct crl_recipe *r, const char *text, stru
     if (r->n_override == N(r->override))
         return crl_fail(err, CRL_ERANGE, "override \"%.160s\" is one too many, at most %zu are kept", text,
                         N(r->override));
-    if (!eq || eq == text) return crl_fail(err, CRL_ERANGE, "override \"%.160s\" does not read GLOB=FORMAT", text);
+    if (!eq || eq == text)
+        return crl_fail(err, CRL_ERANGE, "override \"%.160s\" does not read GLOB=FORMAT", text);
     if ((size_t)(eq - text) >= sizeof o->glob)
         return crl_fail(err, CRL_ERANGE, "override \"%.160s\": the pattern is longer than %zu bytes", text,
                         sizeof o->glob - 1);
@@ -56,8 +57,8 @@ static enum crl_status add_override(struct crl_recipe *r, const char *text, stru
     return CRL_OK;
 }
 
-enum crl_status crl_recipe_parse(struct crl_recipe *r, const char *name, const char *const *override, size_t n,
-                                 struct crl_err *err)
+enum crl_status crl_recipe_parse(struct crl_recipe *r, const char *name, const char *const *override,
+                                 size_t n, struct crl_err *err)
 {
     struct crl_recipe made;
     enum crl_status st = start(&made, name, err);
@@ -123,7 +124,8 @@ enum crl_status crl_recipe_check(const struct crl_recipe *r, const struct crl_sc
             return crl_fail(err, CRL_ERANGE, "override \"%s=%s\" matches no tensor of this model", o->glob,
                             crl_format_name(o->format));
         crl_weight_name(fixed, name);
-        return crl_fail(err, CRL_ERANGE, "override \"%s=%s\" matches %s, which is always kept in %s, and nothing else",
+        return crl_fail(err, CRL_ERANGE,
+                        "override \"%s=%s\" matches %s, which is always kept in %s, and nothing else",
                         o->glob, crl_format_name(o->format), name, crl_format_name(r->format[fixed->kind]));
     }
     return CRL_OK;
@@ -137,8 +139,8 @@ enum crl_format crl_recipe_format(const struct crl_recipe *r, const struct crl_w
     return r->format[w->kind];
 }
 
-enum crl_status crl_recipe_totals(const struct crl_recipe *r, const struct crl_schema *s, struct crl_totals *t,
-                                  struct crl_err *err)
+enum crl_status crl_recipe_totals(const struct crl_recipe *r, const struct crl_schema *s,
+                                  struct crl_totals *t, struct crl_err *err)
 {
     enum crl_format *format = crl_alloc(s->n_weight, sizeof *format);
     enum crl_status st;

@@ -6,7 +6,8 @@
 
 #define N(a) (sizeof(a) / sizeof *(a))
 
-/* What a kind is called, where it may lie, and which formats it takes. A name with %d takes layer, then expert. */
+/* What a kind is called, and which formats it takes. The first %d of a name is the layer, the second the
+ * expert. */
 struct kind_info {
     const char *label;
     const char *name;
@@ -69,15 +70,16 @@ void crl_weight_name(const struct crl_weight *w, char name[CRL_NAME_MAX])
     name[at] = 0;
 }
 
-/* --- the list ---------------------------------------------------------------------------------------------------- */
+/* --- the list ----------------------------------------------------------------------------------------- */
 
-/* Matrices of a layer that come before its experts: the two norms, biases, router, attention, shared or dense. */
+/* Matrices in the first extent of a layer: the two norms, biases, router. */
 static uint64_t n_small(const struct crl_config *cfg, uint32_t layer)
 {
     return 2 + (cfg->attention_bias ? 4u : 0u) + cfg->is_moe[layer];
 }
 
-enum crl_status crl_schema_count(const struct crl_config *cfg, size_t *n_weight, size_t *n_extent, struct crl_err *err)
+enum crl_status crl_schema_count(const struct crl_config *cfg, size_t *n_weight, size_t *n_extent,
+                                 struct crl_err *err)
 {
     uint64_t w = cfg->tied ? 2 : 3, e = w;
 
@@ -113,8 +115,8 @@ static void add(struct crl_schema *s, const struct crl_weight *at, enum crl_kind
     s->extent[s->n_extent - 1].n++;
 }
 
-static void add_ffn(struct crl_schema *s, const struct crl_weight *at, enum crl_kind gate_up, enum crl_kind down,
-                    uint32_t d_ff)
+static void add_ffn(struct crl_schema *s, const struct crl_weight *at, enum crl_kind gate_up,
+                    enum crl_kind down, uint32_t d_ff)
 {
     open_extent(s);
     add(s, at, gate_up, 2 * (uint32_t)crl_round_up(d_ff, CRL_PANEL_ROWS), s->cfg.d_model);
@@ -201,7 +203,7 @@ void crl_schema_free(struct crl_schema *s)
     crl_free(s);
 }
 
-/* --- finding ----------------------------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------------------ */
 
 static size_t find_in_layer(const struct crl_schema *s, enum crl_kind kind, uint32_t layer, uint32_t expert)
 {
@@ -248,7 +250,7 @@ size_t crl_schema_find_name(const struct crl_schema *s, const char *name)
     return CRL_NO_WEIGHT;
 }
 
-/* --- totals ------------------------------------------------------------------------------------------------------ */
+/* --- totals ------------------------------------------------------------------------------------------- */
 
 /* *sum += a * b, or false. */
 static bool add_product(uint64_t *sum, uint64_t a, uint64_t b)
@@ -273,8 +275,8 @@ static bool add_params(const struct crl_schema *s, const struct crl_weight *w, s
 
 /* Bytes of a matrix that one decoded token reads. Formats may differ between experts, so those of a layer are
  * averaged: *routed collects them and is divided by the caller. */
-static bool add_bytes(const struct crl_schema *s, const struct crl_weight *w, enum crl_format f, uint64_t *routed,
-                      struct crl_totals *t)
+static bool add_bytes(const struct crl_schema *s, const struct crl_weight *w, enum crl_format f,
+                      uint64_t *routed, struct crl_totals *t)
 {
     uint64_t bytes, row;
 
@@ -286,8 +288,8 @@ static bool add_bytes(const struct crl_schema *s, const struct crl_weight *w, en
     return crl_add_u64(t->bytes_read, bytes, &t->bytes_read);
 }
 
-enum crl_status crl_schema_totals(const struct crl_schema *s, const enum crl_format *format, struct crl_totals *t,
-                                  struct crl_err *err)
+enum crl_status crl_schema_totals(const struct crl_schema *s, const enum crl_format *format,
+                                  struct crl_totals *t, struct crl_err *err)
 {
     struct crl_totals sum = { 0 };
     uint64_t routed = 0;
@@ -297,8 +299,8 @@ enum crl_status crl_schema_totals(const struct crl_schema *s, const enum crl_for
         fits = add_params(s, &s->weight[i], &sum);
         if (fits && format) fits = add_bytes(s, &s->weight[i], format[i], &routed, &sum);
     }
-    /* n_expert_used of n_expert are read in every mixture layer; the quotient first would lose bytes, the product
-     * first could wrap. */
+    /* n_expert_used of n_expert are read in every mixture layer; the quotient first would lose bytes, the
+     * product first could wrap. */
     if (fits && routed)
         fits = add_product(&sum.bytes_read, routed / s->cfg.n_expert, s->cfg.n_expert_used) &&
                crl_add_u64(sum.bytes_read, routed % s->cfg.n_expert * s->cfg.n_expert_used / s->cfg.n_expert,

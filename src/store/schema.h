@@ -1,6 +1,6 @@
-/* schema.h - the one list of what a configuration consists of: which weight matrices there are, their shapes, their
- * order, and which of them lie together in one extent of the packed file. The converter writes by it, the reader
- * refuses files that hold anything else, the engine finds its weights in it.
+/* schema.h - the one list of what a configuration consists of: which weight matrices there are, their shapes,
+ * their order, and which of them lie together in one extent of the packed file. The converter writes by it,
+ * the reader refuses files that hold anything else, the engine finds its weights in it.
  *
  * A recipe says in which format each matrix is kept. Names and order are those of docs/format.md, "Matrices".
  *
@@ -39,8 +39,9 @@ enum crl_kind {
 /* Fixed name for tables and messages ("expert gate-up"), "?" for none. */
 const char *crl_kind_name(enum crl_kind kind);
 
-/* Gate and up share one matrix, panel by panel: panel 2i holds gate rows 16i .. 16i+15, panel 2i+1 the up rows of the
- * same numbers. Rows past d_ff are zero. Row of the matrix that holds gate row i; its up row is 16 further. */
+/* Gate and up share one matrix, panel by panel: panel 2i holds gate rows 16i .. 16i+15, panel 2i+1 the up
+ * rows of the same numbers. Rows past d_ff are zero. Row of the matrix that holds gate row i; its up row is
+ * 16 further. */
 static inline size_t crl_gate_row(size_t i)
 {
     return i / CRL_PANEL_ROWS * 2 * CRL_PANEL_ROWS + i % CRL_PANEL_ROWS;
@@ -77,15 +78,16 @@ struct crl_schema {
     uint32_t *layer_first;     /* [n_layer] index of the layer's attention norm */
 };
 
-/* Counts without building anything; CRL_ERANGE when they exceed what a file can hold (2^31). cfg has been checked. */
+/* Counts without building anything; CRL_ERANGE when they exceed what a file can hold (2^31). cfg has been
+ * checked. */
 enum crl_status crl_schema_count(const struct crl_config *cfg, size_t *n_weight, size_t *n_extent,
                                  struct crl_err *err);
 
 enum crl_status crl_schema_build(struct crl_schema **out, const struct crl_config *cfg, struct crl_err *err);
 void crl_schema_free(struct crl_schema *s);
 
-/* Index of a matrix, CRL_NO_WEIGHT when the configuration has none such (the head of a tied model, the router of a
- * dense layer ...). layer and expert are ignored where the kind has none. Constant time. */
+/* Index of a matrix, CRL_NO_WEIGHT when the configuration has none such (the head of a tied model, the router
+ * of a dense layer ...). layer and expert are ignored where the kind has none. Constant time. */
 #define CRL_NO_WEIGHT SIZE_MAX
 size_t crl_schema_find(const struct crl_schema *s, enum crl_kind kind, uint32_t layer, uint32_t expert);
 
@@ -96,7 +98,7 @@ size_t crl_schema_find_name(const struct crl_schema *s, const char *name);
 #define CRL_NAME_MAX 96
 void crl_weight_name(const struct crl_weight *w, char name[CRL_NAME_MAX]);
 
-/* --- recipes ---------------------------------------------------------------------------------------------------- */
+/* --- recipes ------------------------------------------------------------------------------------------ */
 
 #define CRL_RECIPE_OVERRIDES 64
 #define CRL_GLOB_MAX 128
@@ -111,16 +113,16 @@ struct crl_recipe {
     } override[CRL_RECIPE_OVERRIDES];           /* the last one that matches decides */
 };
 
-/* override[i] reads GLOB=FORMAT with FORMAT one of bf16, q8, q4. A glob is matched (as fnmatch, '*' crosses dots)
- * against the packed name and against the names the same weights have in checkpoints: "experts.gate_up_proj" and
- * "experts.down_proj" for the experts of a layer, "gate_proj.weight" and "up_proj.weight" for a gate-up matrix, each
- * also with the prefix "language_model.". Gate and up share a matrix and thus a format. CRL_ERANGE for an unknown
- * recipe, a malformed override, or too many. */
-enum crl_status crl_recipe_parse(struct crl_recipe *r, const char *name, const char *const *override, size_t n,
-                                 struct crl_err *err);
+/* override[i] reads GLOB=FORMAT with FORMAT one of bf16, q8, q4. A glob is matched (as fnmatch, '*' crosses
+ * dots) against the packed name and against the names the same weights have in checkpoints:
+ * "experts.gate_up_proj" and "experts.down_proj" for the experts of a layer, "gate_proj.weight" and
+ * "up_proj.weight" for a gate-up matrix, each also with the prefix "language_model.". Gate and up share a
+ * matrix and thus a format. CRL_ERANGE for an unknown recipe, a malformed override, or too many. */
+enum crl_status crl_recipe_parse(struct crl_recipe *r, const char *name, const char *const *override,
+                                 size_t n, struct crl_err *err);
 
-/* Every override must decide something: CRL_ERANGE names the one whose glob matches nothing, or nothing but tensors
- * with a fixed format (router BF16, norms and biases F32). */
+/* Every override must decide something: CRL_ERANGE names the one whose glob matches nothing, or nothing but
+ * tensors with a fixed format (router BF16, norms and biases F32). */
 enum crl_status crl_recipe_check(const struct crl_recipe *r, const struct crl_schema *s, struct crl_err *err);
 
 /* Format of one matrix. Fixed formats are never overridden, whatever a glob matches. */
@@ -129,23 +131,26 @@ enum crl_format crl_recipe_format(const struct crl_recipe *r, const struct crl_w
 /* True when a matrix of this kind may be stored in this format at all. */
 bool crl_kind_takes(enum crl_kind kind, enum crl_format f);
 
-/* --- totals ----------------------------------------------------------------------------------------------------- */
+/* --- totals ------------------------------------------------------------------------------------------- */
 
 struct crl_totals {
     uint64_t params;        /* weights of the model; the padding of the layout is not counted */
-    uint64_t params_active; /* that may act on one token: all but the experts not chosen; embedding table counted */
-    uint64_t params_read;   /* multiplied per decoded token: active without the embedding table (with it when tied) */
+    uint64_t params_active; /* that may act on one token: all but the experts not chosen; embedding table
+                               counted */
+    uint64_t params_read;   /* multiplied per decoded token: active without the embedding table (with it when
+                               tied) */
     uint64_t params_routed; /* of all routed experts */
     uint64_t bytes;         /* packed matrices, headers and padding of panels included */
-    uint64_t bytes_read;    /* read per decoded token: one embedding row, n_expert_used experts, all the rest */
+    uint64_t bytes_read; /* read per decoded token: one embedding row, n_expert_used experts, all the rest */
 };
 
-/* format[i] is that of weight i; NULL: only the params are computed. CRL_ERANGE if a total does not fit 64 bits. */
-enum crl_status crl_schema_totals(const struct crl_schema *s, const enum crl_format *format, struct crl_totals *t,
-                                  struct crl_err *err);
+/* format[i] is that of weight i; NULL: only the params are computed. CRL_ERANGE if a total does not fit 64
+ * bits. */
+enum crl_status crl_schema_totals(const struct crl_schema *s, const enum crl_format *format,
+                                  struct crl_totals *t, struct crl_err *err);
 
 /* The same for what a recipe would give. */
-enum crl_status crl_recipe_totals(const struct crl_recipe *r, const struct crl_schema *s, struct crl_totals *t,
-                                  struct crl_err *err);
+enum crl_status crl_recipe_totals(const struct crl_recipe *r, const struct crl_schema *s,
+                                  struct crl_totals *t, struct crl_err *err);
 
 #endif

@@ -1,8 +1,8 @@
-/* Property: whatever the bytes are, opening a packed file returns a status and a sentence; when it accepts them, every
- * section and extent lies inside, every matrix inside its extent, and all rows can be read.
+/* Property: whatever the bytes are, opening a packed file returns a status and a sentence; when it accepts
+ * them, every section and extent lies inside, every matrix inside its extent, and all rows can be read.
  *
- * So that inputs get behind the hashes and can be short, they are repaired first: extended by zeros to the size the
- * header states (at most 1 MiB), and all hashes of directory and sections recomputed. */
+ * So that inputs get behind the hashes and can be short, they are repaired first: extended by zeros to the
+ * size the header states (at most 1 MiB), and all hashes of directory and sections recomputed. */
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "store/layout.h"
@@ -19,9 +19,11 @@ static void repair_sections(unsigned char *file, uint64_t size)
 {
     uint32_t n = crl_le32(file + 40);
 
-    for (uint64_t at = CRL_HEADER_BYTES; n-- > 0 && at <= size - CRL_SECTION_RECORD; at += CRL_SECTION_RECORD) {
+    for (uint64_t at = CRL_HEADER_BYTES; n-- > 0 && at <= size - CRL_SECTION_RECORD;
+         at += CRL_SECTION_RECORD) {
         uint64_t offset = crl_le64(file + at + 8), bytes = crl_le64(file + at + 16);
-        if (offset <= size && bytes <= size - offset) crl_put_le64(file + at + 24, crl_hash(file + offset, (size_t)bytes));
+        if (offset <= size && bytes <= size - offset)
+            crl_put_le64(file + at + 24, crl_hash(file + offset, (size_t)bytes));
     }
 }
 
@@ -32,7 +34,8 @@ static void repair(unsigned char *file, uint64_t size)
     if (size < CRL_HEADER_BYTES) return;
     bytes = crl_le64(file + 24);
     repair_sections(file, size);
-    if (bytes >= CRL_HEADER_BYTES && bytes <= size && crl_dir_hash(file, bytes, &hash)) crl_put_le64(file + 32, hash);
+    if (bytes >= CRL_HEADER_BYTES && bytes <= size && crl_dir_hash(file, bytes, &hash))
+        crl_put_le64(file + 32, hash);
 }
 
 static void read_rows(const struct crl_mat *m, uint64_t *work)
@@ -65,7 +68,9 @@ static void walk(const struct crl_pack *p, uint64_t size)
     for (size_t i = 0; i < s->n_weight; i++) {
         struct crl_mat m;
         uint64_t room = crl_pack_extent(p, s->weight[i].extent)->size;
-        if (crl_pack_weight_offset(p, i) > room || crl_pack_weight_bytes(p, i) > room - crl_pack_weight_offset(p, i)) abort();
+        if (crl_pack_weight_offset(p, i) > room ||
+            crl_pack_weight_bytes(p, i) > room - crl_pack_weight_offset(p, i))
+            abort();
         crl_pack_mat(p, i, &m);
         read_rows(&m, &work);
     }
@@ -81,7 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     void *file;
 
     if (want > all && want <= FILE_MOST) all = want;
-    if (posix_memalign(&file, CRL_ALIGN, all ? (size_t)all : 1)) return 0; /* exactly `all` bytes: reads past them show */
+    if (posix_memalign(&file, CRL_ALIGN, all ? (size_t)all : 1))
+        return 0; /* exactly `all` bytes: reads past them show */
     memset(file, 0, (size_t)all);
     if (size) memcpy(file, data, size);
     repair(file, all);

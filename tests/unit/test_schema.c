@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- configurations ---------------------------------------------------------------------------------------------- */
+/* --- configurations ----------------------------------------------------------------------------------- */
 
 /* The released Scout; Maverick differs in experts, interleaving, norm and rope scaling. */
 static struct crl_config scout(void)
@@ -153,8 +153,10 @@ static void config_survives_its_json(void **state)
         again = crl_config_to_json(&back);
         assert_string_equal(text, again);
         assert_int_equal(back.n_layer, c.n_layer);
-        assert_true(back.rope_theta == c.rope_theta && back.norm_eps == c.norm_eps && back.attn_scale == c.attn_scale);
-        assert_true(back.rope_factor == c.rope_factor && back.rope_low == c.rope_low && back.rope_high == c.rope_high);
+        assert_true(back.rope_theta == c.rope_theta && back.norm_eps == c.norm_eps &&
+                    back.attn_scale == c.attn_scale);
+        assert_true(back.rope_factor == c.rope_factor && back.rope_low == c.rope_low &&
+                    back.rope_high == c.rope_high);
         assert_memory_equal(back.uses_rope, c.uses_rope, sizeof c.uses_rope);
         assert_memory_equal(back.is_moe, c.is_moe, sizeof c.is_moe);
         assert_memory_equal(back.eos, c.eos, sizeof c.eos);
@@ -190,7 +192,8 @@ static void config_text_has_points_in_every_locale(void **state)
 
     (void)state;
     assert_non_null(strstr(plain, "\"attn_scale\":0.1,\"norm_eps\":1e-05,\"rope_theta\":500000,"));
-    for (size_t i = 0; i < sizeof comma / sizeof *comma; i++) found |= setlocale(LC_NUMERIC, comma[i]) != NULL;
+    for (size_t i = 0; i < sizeof comma / sizeof *comma; i++)
+        found |= setlocale(LC_NUMERIC, comma[i]) != NULL;
     text = crl_config_to_json(&c);
     setlocale(LC_NUMERIC, "C");
     assert_string_equal(plain, text);
@@ -262,7 +265,7 @@ static void config_text_that_is_wrong_is_refused_by_name(void **state)
     crl_free(good);
 }
 
-/* --- the list ---------------------------------------------------------------------------------------------------- */
+/* --- the list ----------------------------------------------------------------------------------------- */
 
 static void names_follow_the_checkpoints(void **state)
 {
@@ -283,10 +286,13 @@ static void names_follow_the_checkpoints(void **state)
         { CRL_KIND_V_BIAS, 1, 0, 1, 1024, "model.layers.1.self_attn.v_proj.bias" },
         { CRL_KIND_O_BIAS, 1, 0, 1, 5120, "model.layers.1.self_attn.o_proj.bias" },
         { CRL_KIND_ROUTER, 1, 0, 128, 5120, "model.layers.1.feed_forward.router.weight" },
-        { CRL_KIND_EXPERT_GATE_UP, 47, 127, 16384, 5120, "model.layers.47.feed_forward.experts.127.gate_up_proj.weight" },
+        { CRL_KIND_EXPERT_GATE_UP, 47, 127, 16384, 5120,
+          "model.layers.47.feed_forward.experts.127.gate_up_proj.weight" },
         { CRL_KIND_EXPERT_DOWN, 1, 0, 5120, 8192, "model.layers.1.feed_forward.experts.0.down_proj.weight" },
-        { CRL_KIND_SHARED_GATE_UP, 1, 0, 16384, 5120, "model.layers.1.feed_forward.shared_expert.gate_up_proj.weight" },
-        { CRL_KIND_SHARED_DOWN, 1, 0, 5120, 8192, "model.layers.1.feed_forward.shared_expert.down_proj.weight" },
+        { CRL_KIND_SHARED_GATE_UP, 1, 0, 16384, 5120,
+          "model.layers.1.feed_forward.shared_expert.gate_up_proj.weight" },
+        { CRL_KIND_SHARED_DOWN, 1, 0, 5120, 8192,
+          "model.layers.1.feed_forward.shared_expert.down_proj.weight" },
         { CRL_KIND_DENSE_GATE_UP, 0, 0, 32768, 5120, "model.layers.0.feed_forward.gate_up_proj.weight" },
         { CRL_KIND_DENSE_DOWN, 46, 0, 5120, 16384, "model.layers.46.feed_forward.down_proj.weight" },
     };
@@ -328,7 +334,8 @@ static void find_agrees_with_the_list(void **state)
         for (size_t w = 0; w < s->n_weight; w++) {
             const struct crl_weight *x = &s->weight[w];
             assert_int_equal(crl_schema_find(s, x->kind, (uint32_t)x->layer, (uint32_t)x->expert), w);
-            assert_true(w >= s->extent[x->extent].first && w < s->extent[x->extent].first + s->extent[x->extent].n);
+            assert_true(w >= s->extent[x->extent].first &&
+                        w < s->extent[x->extent].first + s->extent[x->extent].n);
         }
         for (size_t e = 0; e < s->n_extent; e++) {
             assert_int_equal(s->extent[e].first, in_extents);
@@ -346,7 +353,8 @@ static void experts_have_an_extent_of_their_own(void **state)
 
     (void)state;
     for (uint32_t e = 0; e < c.n_expert; e++) {
-        size_t gu = crl_schema_find(s, CRL_KIND_EXPERT_GATE_UP, 5, e), d = crl_schema_find(s, CRL_KIND_EXPERT_DOWN, 5, e);
+        size_t gu = crl_schema_find(s, CRL_KIND_EXPERT_GATE_UP, 5, e),
+               d = crl_schema_find(s, CRL_KIND_EXPERT_DOWN, 5, e);
         assert_int_equal(s->weight[gu].extent, s->weight[d].extent);
         assert_int_equal(s->extent[s->weight[gu].extent].n, 2);
     }
@@ -367,7 +375,7 @@ static void gate_and_up_rows_alternate_by_panels(void **state)
     assert_int_equal(crl_up_row(17), 49);
 }
 
-/* --- totals ------------------------------------------------------------------------------------------------------ */
+/* --- totals ------------------------------------------------------------------------------------------- */
 
 static void totals_of_the_releases_are_the_published_ones(void **state)
 {
@@ -394,7 +402,8 @@ static void totals_of_the_releases_are_the_published_ones(void **state)
     }
 }
 
-/* bf16: two bytes a weight, norms four (496,640 of them in both models); nothing is padded at these shapes. */
+/* bf16: two bytes a weight, norms four (496,640 of them in both models); nothing is padded at these shapes.
+ */
 static void bytes_of_the_releases_follow_the_formats(void **state)
 {
     struct crl_config c = scout();
@@ -436,7 +445,8 @@ static void totals_agree_with_the_formulas_on_random_models(void **state)
         struct crl_recipe r;
         struct crl_totals t;
         struct crl_err err = { "" };
-        uint64_t D = c.d_model, L = c.n_layer, q = (uint64_t)c.n_head * c.d_head, kv = (uint64_t)c.n_kv_head * c.d_head;
+        uint64_t D = c.d_model, L = c.n_layer, q = (uint64_t)c.n_head * c.d_head,
+                 kv = (uint64_t)c.n_kv_head * c.d_head;
         uint64_t moe = 0, table = (uint64_t)c.vocab * D, always, expert = 3 * D * c.d_ff;
 
         for (unsigned l = 0; l < c.n_layer; l++) moe += c.is_moe[l];
@@ -452,7 +462,8 @@ static void totals_agree_with_the_formulas_on_random_models(void **state)
         assert_true(t.bytes_read <= t.bytes + crl_panel_bytes(CRL_BF16, D));
         assert_true(t.bytes >= t.params * 17 / 32 && t.bytes_read >= t.params_read * 17 / 32);
         if (c.n_expert_used == c.n_expert && c.tied)
-            assert_int_equal(t.bytes_read - t.bytes, crl_panel_bytes(r.format[CRL_KIND_EMBED], D) / CRL_PANEL_ROWS);
+            assert_int_equal(t.bytes_read - t.bytes,
+                             crl_panel_bytes(r.format[CRL_KIND_EMBED], D) / CRL_PANEL_ROWS);
         crl_schema_free(s);
     }
 }
@@ -472,7 +483,7 @@ static void largest_configuration_is_counted_or_refused(void **state)
     assert_int_equal(n_extent, 3 + 1024 * (3 + 65536));
 }
 
-/* --- recipes ----------------------------------------------------------------------------------------------------- */
+/* --- recipes ------------------------------------------------------------------------------------------ */
 
 static enum crl_format format_of(const struct crl_recipe *r, const struct crl_schema *s, const char *name)
 {
@@ -500,7 +511,9 @@ static void recipes_keep_router_and_norms(void **state)
         assert_int_equal(format_of(&r, s, "model.layers.0.input_layernorm.weight"), CRL_F32);
         assert_int_equal(format_of(&r, s, "model.layers.0.self_attn.k_proj.bias"), CRL_F32);
         assert_int_equal(format_of(&r, s, "model.layers.0.feed_forward.router.weight"), CRL_BF16);
-        assert_int_equal(format_of(&r, s, "model.embed_tokens.weight"), i == 1 ? CRL_BF16 : i == 3 ? CRL_Q4 : CRL_Q8);
+        assert_int_equal(format_of(&r, s, "model.embed_tokens.weight"), i == 1   ? CRL_BF16
+                                                                        : i == 3 ? CRL_Q4
+                                                                                 : CRL_Q8);
         assert_int_equal(format_of(&r, s, "lm_head.weight"), i == 1 ? CRL_BF16 : i == 2 ? CRL_Q8 : CRL_Q4);
         for (size_t w = 0; w < s->n_weight; w++)
             assert_true(crl_kind_takes(s->weight[w].kind, crl_recipe_format(&r, &s->weight[w])));
@@ -543,7 +556,8 @@ static void overrides_match_packed_and_checkpoint_names(void **state)
 
         snprintf(text, sizeof text, "%s=bf16", row[i].glob);
         must(crl_recipe_parse(&r, "q4", list, 1, &err), &err);
-        if ((format_of(&r, s, row[i].name) == CRL_BF16) != row[i].match) fail_msg("%s and %s", row[i].glob, row[i].name);
+        if ((format_of(&r, s, row[i].name) == CRL_BF16) != row[i].match)
+            fail_msg("%s and %s", row[i].glob, row[i].name);
     }
     crl_schema_free(s);
 }

@@ -1,5 +1,6 @@
-/* test_store.c - the packed file: what is written is read back, the bytes depend on the content alone, and every
- * damage is refused with a sentence. tests/golden/packed/tiny.crl, made by another program, pins version 1.
+/* test_store.c - the packed file: what is written is read back, the bytes depend on the content alone, and
+ * every damage is refused with a sentence. tests/golden/packed/tiny.crl, made by another program, pins
+ * version 1.
  *
  * With CORRAL_TEST_WRITE=FOLDER the seeds of tests/fuzz/corpus/pack are written there instead. */
 #include <setjmp.h>
@@ -16,13 +17,15 @@
 #include "store/layout.h"
 #include "store/pack.h"
 
-#include <stdatomic.h>
 #include <dirent.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-/* --- a tiny model ------------------------------------------------------------------------------------------------ */
+/* --- a tiny model ------------------------------------------------------------------------------------- */
 
 /* Every kind of matrix, no dimension a multiple of a panel or block. */
 static struct crl_config tiny(void)
@@ -58,13 +61,16 @@ static struct crl_config tiny(void)
 }
 
 static const struct crl_sections some_sections = {
-    { [CRL_SECTION_TOKENIZER] = "tokens", [CRL_SECTION_GENERATION] = "{}", [CRL_SECTION_CHAT_TEMPLATE] = "{{ x }}" },
+    { [CRL_SECTION_TOKENIZER] = "tokens",
+      [CRL_SECTION_GENERATION] = "{}",
+      [CRL_SECTION_CHAT_TEMPLATE] = "{{ x }}" },
     { [CRL_SECTION_TOKENIZER] = 6, [CRL_SECTION_GENERATION] = 2, [CRL_SECTION_CHAT_TEMPLATE] = 7 }
 };
 
 static struct crl_recipe recipe(const char *name)
 {
-    static const char *const list[] = { "*.layers.1.self_attn.k_proj.weight=bf16", "*shared_expert.down_proj*=q8" };
+    static const char *const list[] = { "*.layers.1.self_attn.k_proj.weight=bf16",
+                                        "*shared_expert.down_proj*=q8" };
     struct crl_recipe r;
 
     assert_int_equal(crl_recipe_parse(&r, name, list, 2, NULL), CRL_OK);
@@ -102,7 +108,8 @@ static float value_of(enum crl_format f, size_t w, size_t r, size_t c)
     case CRL_BF16: return crl_bf16_to_f32(crl_bf16_from_f32((float)code_of(w, r, c) / 3.0f));
     case CRL_Q8: return scale_of(w, r, c / 32) * (float)code_of(w, r, c);
     default:
-        return scale_of(w, r, 999) * (float)(code_of(w, r, 1000 + c / 32) * level_of(w, code_of(w, r, c) & 15));
+        return scale_of(w, r, 999) *
+               (float)(code_of(w, r, 1000 + c / 32) * level_of(w, code_of(w, r, c) & 15));
     }
 }
 
@@ -121,10 +128,13 @@ static void fill_panel(enum crl_format f, size_t w, size_t p, size_t n, size_t k
         for (size_t c = 0; c < k; c++) {
             int code = code_of(w, row, c);
             size_t g = c % 32 / 4;
-            if (f == CRL_BF16) crl_put_le16(panel + 64 * (c / 2) + 4 * r + 2 * (c % 2), crl_bf16_from_f32((float)code / 3.0f));
+            if (f == CRL_BF16)
+                crl_put_le16(panel + 64 * (c / 2) + 4 * r + 2 * (c % 2),
+                             crl_bf16_from_f32((float)code / 3.0f));
             if (f == CRL_Q8) panel[s8 + 64 * (c / 4) + 4 * r + c % 4] = (unsigned char)(int8_t)code;
             if (f == CRL_Q4)
-                panel[s4 + 256 * (c / 32) + 64 * (g / 2) + 4 * r + c % 4] |= (unsigned char)((code & 15) << (g % 2 * 4));
+                panel[s4 + 256 * (c / 32) + 64 * (g / 2) + 4 * r + c % 4] |=
+                    (unsigned char)((code & 15) << (g % 2 * 4));
         }
     }
 }
@@ -143,7 +153,8 @@ static unsigned char *matrix_bytes(const struct crl_packer *pk, size_t w)
         for (int i = 0; i < 16; i++) at[i] = (unsigned char)level_of(w, i);
         at += 64;
     }
-    for (size_t p = 0; p * 16 < x->n; p++, at += crl_panel_bytes(f, x->k)) fill_panel(f, w, p, x->n, x->k, at);
+    for (size_t p = 0; p * 16 < x->n; p++, at += crl_panel_bytes(f, x->k))
+        fill_panel(f, w, p, x->n, x->k, at);
     assert_int_equal(at - data, crl_packer_weight_bytes(pk, w));
     return data;
 }
@@ -173,7 +184,8 @@ static void put_all(struct crl_packer *pk)
         must(crl_packer_put(pk, w, 0, data, (size_t)crl_packer_weight_bytes(pk, w), &err), &err);
         crl_free(data);
     }
-    for (size_t e = 0; e < crl_packer_schema(pk)->n_extent; e++) must(crl_packer_extent_done(pk, e, &err), &err);
+    for (size_t e = 0; e < crl_packer_schema(pk)->n_extent; e++)
+        must(crl_packer_extent_done(pk, e, &err), &err);
     must(crl_packer_commit(pk, &err), &err);
 }
 
@@ -195,7 +207,7 @@ static void assert_same_image(const struct crl_pack *p, const void *data, uint64
     assert_memory_equal(crl_pack_data(p), data, (size_t)size);
 }
 
-/* --- reading what was written ------------------------------------------------------------------------------------ */
+/* --- reading what was written ------------------------------------------------------------------------- */
 
 static void weights_come_back_as_the_document_says(void **state)
 {
@@ -219,7 +231,8 @@ static void weights_come_back_as_the_document_says(void **state)
                 crl_mat_row(&m, r, row);
                 for (size_t c = 0; c < m.k; c++) {
                     float want = value_of(m.format, w, r, c);
-                    if (!(row[c] >= want - 1e-6f && row[c] <= want + 1e-6f)) /* order of the two products is free */
+                    if (!(row[c] >= want - 1e-6f &&
+                          row[c] <= want + 1e-6f)) /* order of the two products is free */
                         fail_msg("weight %zu (%zu, %zu): %.9g, expected %.9g", w, r, c, row[c], want);
                 }
             }
@@ -272,7 +285,7 @@ static void totals_of_a_pack_are_those_of_its_recipe(void **state)
     crl_pack_close(p);
 }
 
-/* --- layout ------------------------------------------------------------------------------------------------------ */
+/* --- layout ------------------------------------------------------------------------------------------- */
 
 static void layout_of_scout_is_aligned_and_tight(void **state)
 {
@@ -314,7 +327,7 @@ static void layout_of_scout_is_aligned_and_tight(void **state)
     crl_schema_free(s);
 }
 
-/* --- writing ----------------------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------------------ */
 
 struct slices {
     struct crl_packer *pk;
@@ -385,7 +398,8 @@ static void whole_extents_give_the_same_bytes(void **state)
     (void)state;
     for (size_t e = 0; e < crl_packer_schema(pk)->n_extent; e++) {
         assert_int_equal(crl_packer_extent_bytes(pk, e), crl_pack_extent(want, e)->size);
-        must(crl_packer_put_extent(pk, e, crl_pack_data(want) + crl_pack_extent(want, e)->offset, &err), &err);
+        must(crl_packer_put_extent(pk, e, crl_pack_data(want) + crl_pack_extent(want, e)->offset, &err),
+             &err);
     }
     must(crl_packer_commit(pk, &err), &err);
     must(crl_packer_take(pk, &p, "memory", &err), &err);
@@ -424,12 +438,38 @@ static void unfinished_files_are_not_left_behind(void **state)
     must(crl_packer_put(pk, 0, bytes - 1, data + bytes - 1, 1, &err), &err);
     must(crl_packer_extent_done(pk, 0, &err), &err);
     assert_int_equal(crl_packer_commit(pk, &err), CRL_ERANGE);
-    assert_non_null(strstr(err.text, "extent 1 (from model.layers.0.input_layernorm.weight) was never finished"));
+    assert_non_null(
+        strstr(err.text, "extent 1 (from model.layers.0.input_layernorm.weight) was never finished"));
     assert_int_equal(crl_packer_take(pk, &p, "x", NULL), CRL_ERANGE);
     assert_int_equal(files_named("test_store_partial.crl"), 1);
     crl_packer_close(pk);
     assert_int_equal(files_named("test_store_partial.crl"), 0);
     crl_free(data);
+}
+
+/* A limit on file sizes stands for a full disk. */
+static void full_disks_leave_nothing_behind(void **state)
+{
+    struct rlimit old, small;
+    struct crl_config c = tiny();
+    struct crl_recipe r = recipe("q4");
+    struct crl_packer *pk;
+    struct crl_err err = { "" };
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    enum crl_status st;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = old;
+    small.rlim_cur = 16384;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    st = crl_packer_new(&pk, "test_store_full.crl", &c, &r, NULL, &err);
+    setrlimit(RLIMIT_FSIZE, &old);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(st, CRL_EFULL);
+    assert_null(pk);
+    assert_non_null(strstr(err.text, "test_store_full.crl: cannot make a file of"));
+    assert_int_equal(files_named("test_store_full.crl"), 0);
 }
 
 static void packer_refuses_what_makes_no_file(void **state)
@@ -453,7 +493,7 @@ static void packer_refuses_what_makes_no_file(void **state)
     assert_int_not_equal(crl_packer_new(&pk, NULL, &c, &r, NULL, NULL), CRL_OK);
 }
 
-/* --- damage ------------------------------------------------------------------------------------------------------ */
+/* --- damage ------------------------------------------------------------------------------------------- */
 
 /* A copy of a good image that may be damaged. */
 struct image {
@@ -532,15 +572,17 @@ static void fields_that_are_wrong_are_named(void **state)
         { SEC + 8, 8, 0, "section config is at 0" },
         { SEC + 8, 8, UINT64_MAX, "section config is at" },
         { SEC + 16, 8, 0, "section config has 0 bytes" },
-        { SEC + 16, 8, (1 << 30) + 1, "section config has 1073741825 bytes" },
+        { SEC + 16, 8, 65537, "section config has 65537 bytes" },
+        { SEC + 32 + 16, 8, (1 << 30) + 1, "section tokenizer has 1073741825 bytes" },
         { SEC + 16, 8, UINT64_MAX, "section config has" },
-        { SEC + 16, 8, 1 << 30, "section config ends beyond the file" },
+        { SEC + 32 + 16, 8, 1 << 30, "section tokenizer ends beyond the file" },
         { SEC + 24, 8, 1, "section config is damaged: hash" },
         { SEC + 32 + 8, 8, 64, "section tokenizer is at 64" },
         { SEC + 32 + 16, 8, 5, "section tokenizer is damaged" },
         { SEC + 4 * 32 + 24, 8, 0, "section provenance is damaged" },
         { EXT, 8, 0, "extent 0 (from model.embed_tokens.weight): offset is 0" },
-        { EXT + 32, 8, 4096, "extent 1 (from model.layers.0.input_layernorm.weight): offset is 4096, expected 12288" },
+        { EXT + 32, 8, 4096,
+          "extent 1 (from model.layers.0.input_layernorm.weight): offset is 4096, expected 12288" },
         { EXT + 8, 8, 0, "size is 0, expected" },
         { EXT + 8, 8, UINT64_MAX - 4095, "extent 0" },
         { EXT + 24, 4, 1, "first matrix is 1, expected 0" },
@@ -562,7 +604,8 @@ static void fields_that_are_wrong_are_named(void **state)
         { MAT + 32, 8, 64, "matrix 0 (model.embed_tokens.weight): offset is 64, expected 0" },
         { MAT + 40, 8, 1, "size is 1, expected" },
         { MAT + 48 + 2, 1, 2, "matrix 1 (model.layers.0.input_layernorm.weight): format 2 is none" },
-        { MAT + 48 * 2 + 32, 8, 0, "matrix 2 (model.layers.0.post_attention_layernorm.weight): offset is 0, expected" },
+        { MAT + 48 * 2 + 32, 8, 0,
+          "matrix 2 (model.layers.0.post_attention_layernorm.weight): offset is 0, expected" },
         { MAT + 48 * 2 + 32, 8, UINT64_MAX - 63, "offset is" },
     };
     struct crl_pack *p = tiny_pack("q4");
@@ -572,7 +615,8 @@ static void fields_that_are_wrong_are_named(void **state)
     assert_int_equal(crl_le32(crl_pack_data(p) + 44), 12);
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct image m = copy_of(p);
-        for (unsigned b = 0; b < row[i].width; b++) m.data[row[i].at + b] = (unsigned char)(row[i].value >> 8 * b);
+        for (unsigned b = 0; b < row[i].width; b++)
+            m.data[row[i].at + b] = (unsigned char)(row[i].value >> 8 * b);
         repair(&m);
         assert_refused(&m, row[i].says);
         crl_free(m.data);
@@ -600,7 +644,8 @@ static void every_byte_of_the_directory_counts(void **state)
         for (int bit = 0; bit < 8; bit++) {
             uint64_t hash = crl_le64(m.data + 32);
 
-            if (at == 64 + 3 * 32 && bit == 0) continue; /* the chat template becomes preprocessing: a good file */
+            if (at == 64 + 3 * 32 && bit == 0)
+                continue; /* the chat template becomes preprocessing: a good file */
             m.data[at] ^= (unsigned char)(1 << bit);
             if (at >= 64 || (at >= 32 && at < 40)) assert_refused(&m, "the directory is damaged");
             if (at < 32 || at >= 40) {
@@ -685,7 +730,8 @@ static void sections_that_contradict_the_rest_are_refused(void **state)
         { CRL_SECTION_CONFIG, "\"vocab\":70", "\"vocab\":71", "number of rows is 70, expected 71" },
         { CRL_SECTION_CONFIG, "\"d_model\":40", "\"d_model\":41", "number of inputs is 40, expected 41" },
         { CRL_SECTION_CONFIG, "\"n_kv_head\":2", "\"n_kv_head\":4", "number of inputs is 12, expected 24" },
-        { CRL_SECTION_CONFIG, "\"is_moe\":[0,1]", "\"is_moe\":[1,0]", "router.weight): kind is 11, expected 10" },
+        { CRL_SECTION_CONFIG, "\"is_moe\":[0,1]", "\"is_moe\":[1,0]",
+          "router.weight): kind is 11, expected 10" },
         { CRL_SECTION_CONFIG, "\"tied\":false", "\"tied\":true ", "the configuration has 33" },
         { CRL_SECTION_CONFIG, "\"n_head\":4", "\"n_head\":0", "config: n_head is 0" },
         { CRL_SECTION_CONFIG, "{", " ", "config: line 1" },
@@ -798,7 +844,8 @@ static void verify_names_extent_and_tensors(void **state)
     (void)state;
     must(crl_team_new(&team, 2, false, &err), &err);
     for (size_t e = 0; e < s->n_extent; e++) {
-        m.data[crl_pack_extent(p, e)->offset + crl_pack_extent(p, e)->size - 1] ^= 1; /* its padding counts too */
+        m.data[crl_pack_extent(p, e)->offset + crl_pack_extent(p, e)->size - 1] ^=
+            1; /* its padding counts too */
         must(crl_pack_open_mem(&q, m.data, m.size, "bad.crl", &err), &err);
         assert_int_equal(crl_pack_verify(q, team, NULL, NULL, &err), CRL_EDIFFER);
         snprintf(says, sizeof says, "bad.crl: extent %zu is damaged (wrong hash, ", e);
@@ -846,7 +893,7 @@ static void odd_addresses_and_missing_files_are_refused(void **state)
     crl_pack_close(p);
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------------- */
 
 static void opening_survives_exhausted_memory(void **state)
 {
@@ -884,7 +931,8 @@ static enum crl_status write_one(const char *path, struct crl_err *err)
     if (st) return st;
     for (size_t w = 0; !st && w < crl_packer_schema(pk)->n_weight; w++)
         st = crl_packer_put(pk, w, 0, zeros, (size_t)crl_packer_weight_bytes(pk, w), err);
-    for (size_t e = 0; !st && e < crl_packer_schema(pk)->n_extent; e++) st = crl_packer_extent_done(pk, e, err);
+    for (size_t e = 0; !st && e < crl_packer_schema(pk)->n_extent; e++)
+        st = crl_packer_extent_done(pk, e, err);
     if (!st) st = crl_packer_commit(pk, err);
     crl_packer_close(pk);
     return st;
@@ -912,7 +960,7 @@ static void writing_survives_exhausted_memory(void **state)
     unlink("test_store_alloc.crl");
 }
 
-/* --- golden ------------------------------------------------------------------------------------------------------ */
+/* --- golden ------------------------------------------------------------------------------------------- */
 
 static char *golden_path(void)
 {
@@ -945,7 +993,8 @@ static void write_seed(const char *dir, const char *name, const struct image *m)
     unsigned char *r = record_of(m, CRL_SECTION_PROVENANCE);
     char *path = crl_path_join(dir, name);
 
-    assert_int_equal(crl_file_write(path, m->data, (size_t)(crl_le64(r + 8) + crl_le64(r + 16)), NULL), CRL_OK);
+    assert_int_equal(crl_file_write(path, m->data, (size_t)(crl_le64(r + 8) + crl_le64(r + 16)), NULL),
+                     CRL_OK);
     crl_free(path);
 }
 
@@ -983,6 +1032,7 @@ int main(void)
         cmocka_unit_test(bytes_do_not_depend_on_order_threads_or_target),
         cmocka_unit_test(whole_extents_give_the_same_bytes),
         cmocka_unit_test(unfinished_files_are_not_left_behind),
+        cmocka_unit_test(full_disks_leave_nothing_behind),
         cmocka_unit_test(packer_refuses_what_makes_no_file),
         cmocka_unit_test(fields_that_are_wrong_are_named),
         cmocka_unit_test(every_byte_of_the_directory_counts),
