@@ -53,7 +53,7 @@ static void convert_slab(struct crl_crew *crew, uint64_t i, const struct crl_sla
     struct crl_err err = { "" };
     enum crl_status st;
 
-    r->nonfinite = crl_slab_pack(b, w, f, crl_q4_level_default, m->rows, m->bytes);
+    r->nonfinite = crl_slab_pack(&crew->slabs.kern, b, w, f, crl_q4_level_default, m->rows, m->bytes);
     if (r->nonfinite && !crew->opt->allow_nonfinite) crl_crew_stop_after(crew, b->weight);
     if (crew->opt->measure)
         crl_slab_misfit(b, w, f, crl_q4_level_default, m->rows, m->bytes, m->scratch, &r->misfit);
@@ -179,7 +179,7 @@ static enum crl_status trial(const struct crl_ckpt *ck, const struct crl_recipe 
         struct crl_slab b = crl_slabs_at(slabs, i);
         const struct crl_weight *w = &s->weight[big];
         crl_ckpt_read(ck, big, b.panel, b.n_panel, rows);
-        crl_slab_pack(&b, w, crl_recipe_format(recipe, w), crl_q4_level_default, rows, bytes);
+        crl_slab_pack(&slabs->kern, &b, w, crl_recipe_format(recipe, w), crl_q4_level_default, rows, bytes);
         weights += (uint64_t)b.n_panel * CRL_PANEL_ROWS * w->k;
         spent = crl_crew_now() - start;
     }

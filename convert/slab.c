@@ -31,6 +31,7 @@ enum crl_status crl_slabs_new(struct crl_slabs *s, const struct crl_schema *sche
 {
     memset(s, 0, sizeof *s);
     s->schema = schema;
+    crl_simd_select(&s->kern, CRL_LEVEL_ALL);
     s->first = crl_alloc(schema->n_weight + 1, sizeof *s->first);
     if (!s->first) return crl_fail(err, CRL_ENOMEM, "no memory for the list of work");
     for (size_t i = 0; i < schema->n_weight; i++) {
@@ -95,8 +96,8 @@ static uint64_t drop_nonfinite(float *x, size_t n)
     return bad;
 }
 
-uint64_t crl_slab_pack(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f,
-                       const int8_t level[16], float *rows, unsigned char *bytes)
+uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b, const struct crl_weight *w,
+                       enum crl_format f, const int8_t level[16], float *rows, unsigned char *bytes)
 {
     size_t n = rows_of(b, w), k = w->k;
     uint64_t bad = drop_nonfinite(rows, n * k);
@@ -111,7 +112,7 @@ uint64_t crl_slab_pack(const struct crl_slab *b, const struct crl_weight *w, enu
             size_t at = p * CRL_PANEL_ROWS + r;
             row[r] = crl_weight_has_row(w, b->panel * CRL_PANEL_ROWS + at) ? rows + at * k : NULL;
         }
-        crl_panel_pack(f, bytes + p * crl_panel_bytes(f, k), row, k, level);
+        crl_simd_panel_pack(kern, f, bytes + p * crl_panel_bytes(f, k), row, k, level);
     }
     return bad;
 }

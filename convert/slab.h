@@ -8,6 +8,7 @@
 #define CRL_CONVERT_SLAB_H
 
 #include "convert/checkpoint.h"
+#include "simd/kernels.h"
 
 struct crl_slab {
     size_t weight; /* index in the schema */
@@ -17,6 +18,7 @@ struct crl_slab {
 
 struct crl_slabs {
     const struct crl_schema *schema;
+    struct crl_kernels kern; /* the fastest packers of this machine; the bytes are the same with any */
     uint64_t *first;   /* [n_weight + 1] number of the first slab of each matrix */
     uint64_t n;        /* slabs in all */
     size_t most_rows;  /* float32 values of the largest slab */
@@ -33,10 +35,10 @@ struct crl_slab crl_slabs_at(const struct crl_slabs *s, uint64_t i);
 uint64_t crl_slab_offset(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 uint64_t crl_slab_bytes(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 
-/* Pack rows (crl_ckpt_read of the same panels) into bytes. Values that are not finite are taken as 0, in rows
- * too, and counted in the result. */
-uint64_t crl_slab_pack(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f,
-                       const int8_t level[16], float *rows, unsigned char *bytes);
+/* Pack rows (crl_ckpt_read of the same panels) into bytes with the packers of kern. Values that are not finite
+ * are taken as 0, in rows too, and counted in the result. */
+uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b, const struct crl_weight *w,
+                       enum crl_format f, const int8_t level[16], float *rows, unsigned char *bytes);
 
 /* How far packed weights are from the original ones: sums that can be added up. */
 struct crl_misfit {
