@@ -6,15 +6,15 @@
 #include "text/utf8.h"
 
 #define MSG_MAX ((size_t)1 << 20)
-#define ANSWER_FORM                                                                                                  \
-    "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its value}."    \
-    "Do not use variables.\n\n"
-#define USER_FORM                                                                                                    \
-    "Given the following functions, please respond with a JSON for a function call with its proper arguments that "  \
-    "best answers the given prompt.\n\n" ANSWER_FORM
-#define SYSTEM_FORM                                                                                                  \
-    "You have access to the following functions. To call a function, please respond with JSON for a function call."  \
-    ANSWER_FORM
+#define ANSWER_FORM                                                                                          \
+    "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its "   \
+    "value}.Do not use variables.\n\n"
+#define USER_FORM                                                                                            \
+    "Given the following functions, please respond with a JSON for a function call with its proper "         \
+    "arguments that best answers the given prompt.\n\n" ANSWER_FORM
+#define SYSTEM_FORM                                                                                          \
+    "You have access to the following functions. To call a function, please respond with JSON for a "        \
+    "function call." ANSWER_FORM
 
 static void msg_fini(struct crl_msg *m)
 {
@@ -39,8 +39,8 @@ void crl_chat_fini(struct crl_chat *chat)
 
 enum crl_status crl_chat_add(struct crl_chat *chat, const char *role, struct crl_err *err)
 {
-    enum crl_status st = crl_grow((void **)&chat->msgs, &chat->cap_msg, chat->n_msg + 1, sizeof *chat->msgs, MSG_MAX,
-                                  err);
+    enum crl_status st =
+        crl_grow((void **)&chat->msgs, &chat->cap_msg, chat->n_msg + 1, sizeof *chat->msgs, MSG_MAX, err);
     struct crl_msg m = { 0 };
 
     if (st) return st;
@@ -98,7 +98,8 @@ static enum crl_status read_part(struct crl_chat *chat, const json_t *part, stru
     return add_part(chat, CRL_PART_OTHER, type, strlen(type), err);
 }
 
-static enum crl_status read_content(struct crl_chat *chat, const json_t *content, bool of_tool, struct crl_err *err)
+static enum crl_status read_content(struct crl_chat *chat, const json_t *content, bool of_tool,
+                                    struct crl_err *err)
 {
     struct crl_msg *m = &chat->msgs[chat->n_msg - 1];
     enum crl_status st = CRL_OK;
@@ -111,12 +112,14 @@ static enum crl_status read_content(struct crl_chat *chat, const json_t *content
         m->result = json_incref((json_t *)(uintptr_t)content);
         return CRL_OK;
     }
-    if (!json_is_array(content)) return crl_fail(err, CRL_EFORMAT, "the content is neither text nor a list of parts");
-    for (i = 0; i < json_array_size(content) && !st; i++) st = read_part(chat, json_array_get(content, i), err);
+    if (!json_is_array(content))
+        return crl_fail(err, CRL_EFORMAT, "the content is neither text nor a list of parts");
+    for (i = 0; i < json_array_size(content) && !st; i++)
+        st = read_part(chat, json_array_get(content, i), err);
     return st;
 }
 
-/* The arguments of a call; a JSON text stands for what it holds, a text that is no JSON for itself. New reference. */
+/* The arguments of a call, a new reference. A JSON text stands for what it holds, other text for itself. */
 static json_t *read_arguments(const json_t *v)
 {
     const char *s = json_string_value(v);
@@ -299,7 +302,8 @@ static enum crl_status put_tools(struct job *j, const char *preamble)
 static bool is_blank(uint32_t c)
 {
     return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+           c == 0x3000;
 }
 
 static void trim_left(const char **s, size_t *len)
@@ -321,7 +325,8 @@ static void trim_right(const char *s, size_t *len)
 
         while (back < *len && back < 4 && ((unsigned char)s[*len - back] & 0xc0) == 0x80) back++;
         p = (const unsigned char *)s + *len - back;
-        if (crl_utf8_step(p, back, &used) != CRL_UTF8_OK || used != back || !is_blank(crl_utf8_code(p, used))) return;
+        if (crl_utf8_step(p, back, &used) != CRL_UTF8_OK || used != back || !is_blank(crl_utf8_code(p, used)))
+            return;
         *len -= back;
     }
 }
@@ -478,7 +483,8 @@ enum crl_status crl_chat_render(const struct crl_chat *chat, struct crl_render *
     enum crl_status st;
 
     if (in_user && first == chat->n_msg)
-        return crl_fail(err, CRL_ERANGE, "there are tools but no message after the system message to print them in");
+        return crl_fail(err, CRL_ERANGE,
+                        "there are tools but no message after the system message to print them in");
     st = put_control(&j, "<|begin_of_text|>");
     if (!st && (system || (chat->tools && chat->tools_in_system))) st = put_system(&j, system);
     for (i = first; i < chat->n_msg && !st; i++)
@@ -504,8 +510,8 @@ void crl_prompt_fini(struct crl_prompt *p)
     memset(p, 0, sizeof *p);
 }
 
-static enum crl_status add_control(const struct crl_tok *tok, const char *s, size_t len, struct crl_prompt *out,
-                                   struct crl_err *err)
+static enum crl_status add_control(const struct crl_tok *tok, const char *s, size_t len,
+                                   struct crl_prompt *out, struct crl_err *err)
 {
     char name[64];
     int32_t id = -1;
@@ -535,7 +541,8 @@ enum crl_status crl_chat_ids(const struct crl_chat *chat, const struct crl_tok *
             continue;
         }
         if (seg->kind == CRL_SEG_IMAGE) {
-            st = crl_grow((void **)&out->images, &out->cap_image, out->n_image + 1, sizeof *out->images, MSG_MAX, err);
+            st = crl_grow((void **)&out->images, &out->cap_image, out->n_image + 1, sizeof *out->images,
+                          MSG_MAX, err);
             if (st) break;
             out->images[out->n_image++] = (struct crl_image_at){ out->ids.n, seg->msg, seg->part };
         }

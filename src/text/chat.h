@@ -1,12 +1,13 @@
 /* chat.h - a conversation and its rendering in Llama 4's chat format (docs/model.md, "Chat format").
  *
- * A rendering is a list of segments: control tokens, plain text, images. Control tokens are put in as ids and text is
- * tokenised as plain text, so nothing a user writes can end a turn or open another one. Text between two control
- * tokens is tokenised as one string, as the reference does: "\n\n" and the content together, parts joined.
+ * A rendering is a list of segments: control tokens, plain text, images. Control tokens are put in as ids and
+ * text is tokenised as plain text, so nothing a user writes can end a turn or open another one. Text between
+ * two control tokens is tokenised as one string, as the reference does: "\n\n" and the content together,
+ * parts joined.
  *
- * Where the published template is at fault the meaning is rendered: calls that are null or empty are no calls, null
- * content is empty, arguments given as JSON text are parsed first, tools for the system block get one when there is no
- * system message, and list content beside tools is joined. */
+ * Where the published template is at fault the meaning is rendered: calls that are null or empty are no
+ * calls, null content is empty, arguments given as JSON text are parsed first, tools for the system block get
+ * one when there is no system message, and list content beside tools is joined. */
 #ifndef CRL_TEXT_CHAT_H
 #define CRL_TEXT_CHAT_H
 
@@ -22,7 +23,7 @@ enum crl_part_kind {
 
 struct crl_part {
     enum crl_part_kind kind;
-    char *text; /* the text; for an image its path or URL, NULL when none was given; for others the kind's name */
+    char *text; /* the text; for an image its path or URL, NULL when none was given; for others the type */
     size_t len; /* bytes of text */
 };
 
@@ -50,10 +51,10 @@ enum crl_status crl_chat_add(struct crl_chat *chat, const char *role, struct crl
 enum crl_status crl_chat_add_text(struct crl_chat *chat, const char *text, size_t len, struct crl_err *err);
 enum crl_status crl_chat_add_image(struct crl_chat *chat, const char *source, struct crl_err *err);
 
-/* Read a conversation from a list of messages as the OpenAI interface writes them, or from an object with the keys
- * messages, tools, custom_tools (goes before tools), tools_in_user_message (true), add_generation_prompt (true).
- * Parts of type text, image, image_url. The role "developer" is read as "system". *chat must be empty; on failure it
- * is empty again. CRL_EFORMAT names the message that is wrong. */
+/* Read a conversation from a list of messages as the OpenAI interface writes them, or from an object with the
+ * keys messages, tools, custom_tools (goes before tools), tools_in_user_message (true), add_generation_prompt
+ * (true). Parts of type text, image, image_url. The role "developer" is read as "system". *chat must be
+ * empty; on failure it is empty again. CRL_EFORMAT names the message that is wrong. */
 enum crl_status crl_chat_from_json(struct crl_chat *chat, const json_t *doc, struct crl_err *err);
 
 enum crl_seg_kind {
@@ -80,11 +81,11 @@ void crl_render_fini(struct crl_render *r);
 /* CRL_ERANGE when there are tools but no message to print them in. */
 enum crl_status crl_chat_render(const struct crl_chat *chat, struct crl_render *out, struct crl_err *err);
 
-/* Append what the template prints. Not for tokenising: names that a user wrote look like control tokens here. */
+/* Append what the template prints. Not for tokenising: here a user's words can look like control tokens. */
 enum crl_status crl_chat_text(const struct crl_chat *chat, struct crl_str *out, struct crl_err *err);
 
-/* A prompt as ids. Each image stands as the one id of <|image|> at ids.v[images[i].pos]; what prepares images replaces
- * it by the tokens of its tiles. Zeroed storage is empty. */
+/* A prompt as ids. Each image stands as the one id of <|image|> at ids.v[images[i].pos]; what prepares images
+ * replaces it by the tokens of its tiles. Zeroed storage is empty. */
 struct crl_image_at {
     size_t pos;       /* in ids */
     size_t msg, part; /* the part of the conversation */

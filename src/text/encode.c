@@ -4,11 +4,11 @@
 #include "text/tok_impl.h"
 #include "text/utf8.h"
 
-#define SHORT_PIECE 48      /* bytes; up to here scanning for the lowest rank beats a heap */
-#define CACHE_SLOTS 4096    /* a power of two */
-#define CACHE_BYTES 27      /* of a piece; entry: 64 bytes */
+#define SHORT_PIECE 48   /* bytes; up to here scanning for the lowest rank beats a heap */
+#define CACHE_SLOTS 4096 /* a power of two */
+#define CACHE_BYTES 27   /* of a piece; entry: 64 bytes */
 #define CACHE_IDS 8
-#define CACHE_FROM 8192     /* bytes of text from which a cache pays for its own memory */
+#define CACHE_FROM 8192 /* bytes of text from which a cache pays for its own memory */
 
 /* Pieces seen in this call and what became of them. */
 struct cached {
@@ -40,8 +40,8 @@ struct job {
 enum crl_status crl_ids_add(struct crl_ids *ids, int32_t id, struct crl_err *err)
 {
     if (ids->n == ids->cap) {
-        enum crl_status st = crl_grow((void **)&ids->v, &ids->cap, ids->n + 1, sizeof *ids->v,
-                                      SIZE_MAX / sizeof *ids->v, err);
+        enum crl_status st =
+            crl_grow((void **)&ids->v, &ids->cap, ids->n + 1, sizeof *ids->v, SIZE_MAX / sizeof *ids->v, err);
         if (st) return st;
     }
     ids->v[ids->n++] = id;
@@ -65,7 +65,8 @@ static void look_pair(const struct crl_tok *t, const char *bytes, size_t len, ui
         return;
     }
     *rank = TOK_NONE;
-    for (i = crl_tok_pair_hash(left, right) >> t->pair_shift; t->pairs[i].left != TOK_NONE; i = (i + 1) & t->pair_mask)
+    for (i = crl_tok_pair_hash(left, right) >> t->pair_shift; t->pairs[i].left != TOK_NONE;
+         i = (i + 1) & t->pair_mask)
         if (t->pairs[i].left == left && t->pairs[i].right == right) {
             *rank = t->pairs[i].rank;
             *made = t->pairs[i].id;
@@ -79,7 +80,8 @@ static void set_rank(const struct crl_tok *t, const char *piece, struct node *no
 
     a->rank = TOK_NONE;
     if (a->next != TOK_NONE)
-        look_pair(t, piece + at, (size_t)a->len + nodes[a->next].len, a->id, nodes[a->next].id, &a->rank, &a->made);
+        look_pair(t, piece + at, (size_t)a->len + nodes[a->next].len, a->id, nodes[a->next].id, &a->rank,
+                  &a->made);
 }
 
 static void start_nodes(const struct crl_tok *t, const char *piece, size_t len, struct node *nodes)
@@ -94,7 +96,7 @@ static void start_nodes(const struct crl_tok *t, const char *piece, size_t len, 
     for (i = 0; i < len; i++) set_rank(t, piece, nodes, i);
 }
 
-/* Join the node at `at` with its right neighbour; the ranks of both pairs that touch the result are renewed. */
+/* Join the node at `at` with its right neighbour and renew the ranks of both pairs that touch the result. */
 static void join(const struct crl_tok *t, const char *piece, struct node *nodes, uint32_t at)
 {
     struct node *a = nodes + at, *b = nodes + a->next;
@@ -155,8 +157,9 @@ static void push_pair(struct job *j, uint32_t at)
     if (j->nodes[at].rank != TOK_NONE) heap_push(j, (uint64_t)j->nodes[at].rank << 32 | at);
 }
 
-/* Every merge takes one node away and pushes at most two entries, so 3 * len entries are enough. An entry counts only
- * while its node still has that rank: a rank names one merge, so an entry of an earlier pair cannot be mistaken. */
+/* Every merge takes one node away and pushes at most two entries, so 3 * len entries are enough. An entry
+ * counts only while its node still has that rank: a rank names one merge, so an entry of an earlier pair
+ * cannot be mistaken. */
 static void merge_long(struct job *j, const char *piece, size_t len)
 {
     struct node *nodes = j->nodes;
@@ -183,14 +186,17 @@ static enum crl_status merge_piece(struct job *j, const char *piece, size_t len)
     enum crl_status st = CRL_OK;
     uint32_t i;
 
-    if (len > j->n_nodes) st = crl_grow((void **)&j->nodes, &j->n_nodes, len, sizeof *j->nodes, CRL_TOK_TEXT_MAX * 3, j->err);
+    if (len > j->n_nodes)
+        st = crl_grow((void **)&j->nodes, &j->n_nodes, len, sizeof *j->nodes, CRL_TOK_TEXT_MAX * 3, j->err);
     if (!st && len > SHORT_PIECE)
-        st = crl_grow((void **)&j->heap, &j->cap_heap, 3 * len, sizeof *j->heap, CRL_TOK_TEXT_MAX * 9, j->err);
+        st = crl_grow((void **)&j->heap, &j->cap_heap, 3 * len, sizeof *j->heap, CRL_TOK_TEXT_MAX * 9,
+                      j->err);
     if (st) return st;
     start_nodes(j->tok, piece, len, j->nodes);
     if (len > SHORT_PIECE) merge_long(j, piece, len);
     else merge_short(j->tok, piece, j->nodes);
-    for (i = 0; i != TOK_NONE && !st; i = j->nodes[i].next) st = crl_ids_add(j->out, (int32_t)j->nodes[i].id, j->err);
+    for (i = 0; i != TOK_NONE && !st; i = j->nodes[i].next)
+        st = crl_ids_add(j->out, (int32_t)j->nodes[i].id, j->err);
     return st;
 }
 
@@ -238,7 +244,7 @@ static enum crl_status encode_plain(struct job *j, const char *text, size_t len)
     }
 }
 
-/* The longest added token that text starts with, among those whose kind is wanted; TOK_NONE if there is none. */
+/* The longest added token that text starts with, among those of the kind wanted; TOK_NONE if there is none. */
 static uint32_t match_added(const struct crl_tok *t, const char *text, size_t len, bool special, bool late)
 {
     size_t lo = 0, hi = t->n_added, d;
@@ -354,7 +360,8 @@ enum crl_status crl_tok_encode(const struct crl_tok *t, const char *text, size_t
         return crl_fail(err, CRL_ERANGE, "a text of %zu bytes, at most %zu can be tokenised at once", len,
                         (size_t)CRL_TOK_TEXT_MAX);
     if (flags & CRL_TOK_BOS) {
-        if (t->p.bos == TOK_NONE) return crl_fail(err, CRL_ENOENT, "the tokenizer has no begin-of-text token");
+        if (t->p.bos == TOK_NONE)
+            return crl_fail(err, CRL_ENOENT, "the tokenizer has no begin-of-text token");
         st = crl_ids_add(out, (int32_t)t->p.bos, err);
     }
     if (!st && !crl_utf8_valid(text, len)) {

@@ -18,14 +18,16 @@ struct crl_scan {
     const struct crl_pretok *pretok;
     pcre2_match_data *match;
     pcre2_match_context *ctx;
-    pcre2_jit_stack *stack; /* made when the 32 KiB that JIT code takes from the thread's own stack are not enough */
+    pcre2_jit_stack *stack; /* made when 32 KiB of the thread's own stack are not enough */
     const char *text;
     size_t len, pos;
     size_t from, to; /* the match after pos that is already known; from == to: none is */
 };
 
 #define JIT_STACK_MAX ((size_t)16 << 20) /* bytes */
-#define WHITE "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WHITE                                                                                                \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"                      \
+    "\\x{202f}\\x{205f}\\x{3000}"
 
 static void *pcre_malloc(size_t n, void *unused)
 {
@@ -39,7 +41,7 @@ static void pcre_free(void *p, void *unused)
     crl_free(p);
 }
 
-/* Spell \s and \S out (see the header). Brackets: "]" right after "[" or "[^" is a plain character in PCRE2. */
+/* Spell \s and \S out (see the header). In PCRE2 a "]" right after "[" or "[^" is a plain character. */
 static enum crl_status spell_white(struct crl_str *out, const char *p, size_t n, struct crl_err *err)
 {
     enum crl_status st = CRL_OK;
@@ -80,9 +82,9 @@ static enum crl_status compile(struct crl_pretok *p, const char *pattern, size_t
     int code = 0;
 
     if (cc)
-        p->code = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at,
-                                cc);
-    if (!cc || (!p->code && code == PCRE2_ERROR_HEAPLIMIT)) {
+        p->code = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C,
+                                &code, &at, cc);
+    if (!cc || (!p->code && code == PCRE2_ERROR_HEAP_FAILED)) {
         st = crl_fail(err, CRL_ENOMEM, "no memory for the split pattern");
     } else if (!p->code) {
         char why[128] = "";
@@ -165,8 +167,8 @@ void crl_scan_set(struct crl_scan *s, const char *text, size_t len)
     s->text = text;
     s->len = len;
     s->pos = s->from = s->to = 0;
-    /* A pattern of the usual kind takes a few steps for each character, even when a run of a million must be given
-     * back; this bound stops only patterns whose work grows faster than the text. */
+    /* A pattern of the usual kind takes a few steps for each character, even when a run of a million must be
+     * given back; this bound stops only patterns whose work grows faster than the text. */
     pcre2_set_match_limit(s->ctx, steps);
     pcre2_set_depth_limit(s->ctx, UINT32_MAX);
     pcre2_set_heap_limit(s->ctx, (uint32_t)(65536 + len / 4)); /* KiB: 64 MiB and 256 bytes for each byte */
@@ -208,7 +210,8 @@ static enum crl_status find(struct crl_scan *s, struct crl_err *err)
         return CRL_OK;
     }
     if (rc == PCRE2_ERROR_NOMEMORY) return crl_fail(err, CRL_ENOMEM, "no memory to split text");
-    if (rc >= 0) return crl_fail(err, CRL_EUNSUPPORTED, "the split pattern matched nothing at byte %zu", s->pos);
+    if (rc >= 0)
+        return crl_fail(err, CRL_EUNSUPPORTED, "the split pattern matched nothing at byte %zu", s->pos);
     {
         char why[128] = "";
 

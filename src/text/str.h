@@ -1,5 +1,6 @@
 /* str.h - a byte string that grows. Zeroed storage is the empty string; crl_str_fini releases and empties it.
- * The bytes may hold zeros; one zero byte always follows the last. A failed append leaves the string as it was. */
+ * The bytes may hold zeros; one zero byte always follows the last. A failed append leaves the string as it
+ * was. */
 #ifndef CRL_TEXT_STR_H
 #define CRL_TEXT_STR_H
 

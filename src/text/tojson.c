@@ -97,7 +97,8 @@ static enum crl_status put_object(struct crl_str *out, const json_t *v, unsigned
     bool first = true;
     const char *key;
 
-    json_object_foreach(obj, key, member) {
+    json_object_foreach(obj, key, member)
+    {
         if (!st && !first) st = crl_str_puts(out, indent ? "," : ", ", err);
         first = false;
         if (!st) st = put_break(out, indent, depth + 1, err);
@@ -116,16 +117,23 @@ static enum crl_status put_value(struct crl_str *out, const json_t *v, unsigned 
     char number[32];
 
     switch (json_typeof(v)) {
-    case JSON_OBJECT: return put_object(out, v, indent, depth, err);
-    case JSON_ARRAY: return put_array(out, v, indent, depth, err);
-    case JSON_STRING: return crl_tojson_string(out, json_string_value(v), json_string_length(v), err);
-    case JSON_REAL: return put_real(out, json_real_value(v), err);
+    case JSON_OBJECT:
+        return put_object(out, v, indent, depth, err);
+    case JSON_ARRAY:
+        return put_array(out, v, indent, depth, err);
+    case JSON_STRING:
+        return crl_tojson_string(out, json_string_value(v), json_string_length(v), err);
+    case JSON_REAL:
+        return put_real(out, json_real_value(v), err);
     case JSON_INTEGER:
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
         return crl_str_puts(out, number, err);
-    case JSON_TRUE: return crl_str_puts(out, "true", err);
-    case JSON_FALSE: return crl_str_puts(out, "false", err);
-    default: return crl_str_puts(out, "null", err);
+    case JSON_TRUE:
+        return crl_str_puts(out, "true", err);
+    case JSON_FALSE:
+        return crl_str_puts(out, "false", err);
+    default:
+        return crl_str_puts(out, "null", err);
     }
 }
 

@@ -104,7 +104,8 @@ static enum crl_status index_ordinary(struct crl_tok *t, size_t n_ordinary, stru
                 const unsigned char *other = tok_bytes(t, t->strs[i].id, &n);
 
                 if (n == len && memcmp(b, other, n) == 0)
-                    return crl_fail(err, CRL_EFORMAT, "tokens %u and %u have the same bytes", t->strs[i].id, id);
+                    return crl_fail(err, CRL_EFORMAT, "tokens %u and %u have the same bytes", t->strs[i].id,
+                                    id);
             }
         t->strs[i].tag = (uint32_t)(h >> 32);
         t->strs[i].id = id;
@@ -126,7 +127,8 @@ static enum crl_status index_merges(struct crl_tok *t, struct crl_err *err)
     uint32_t r;
 
     if (t->p.flags & TOK_RANKED)
-        return t->p.n_merge ? crl_fail(err, CRL_EFORMAT, "a ranked vocabulary with %u merges", t->p.n_merge) : CRL_OK;
+        return t->p.n_merge ? crl_fail(err, CRL_EFORMAT, "a ranked vocabulary with %u merges", t->p.n_merge)
+                            : CRL_OK;
     t->pairs = crl_alloc(slots, sizeof *t->pairs);
     if (!t->pairs) return crl_fail(err, CRL_ENOMEM, "no memory for %u merges", t->p.n_merge);
     memset(t->pairs, 0xff, slots * sizeof *t->pairs);
@@ -140,16 +142,16 @@ static enum crl_status index_merges(struct crl_tok *t, struct crl_err *err)
 
         if (m.left >= t->p.n_vocab || m.right >= t->p.n_vocab || tok_kind(t, m.left) != TOK_ORDINARY ||
             tok_kind(t, m.right) != TOK_ORDINARY)
-            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u, which are not both ordinary tokens", r,
-                            m.left, m.right);
+            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u, which are not both ordinary tokens",
+                            r, m.left, m.right);
         a = tok_bytes(t, m.left, &na);
         b = tok_bytes(t, m.right, &nb);
         memcpy(cat, a, na);
         memcpy(cat + na, b, nb);
         id = crl_tok_find(t, cat, na + nb);
         if (id == TOK_NONE)
-            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u to bytes that are no token", r, m.left,
-                            m.right);
+            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u to bytes that are no token", r,
+                            m.left, m.right);
         for (i = crl_tok_pair_hash(m.left, m.right) >> t->pair_shift; t->pairs[i].left != TOK_NONE;
              i = (i + 1) & t->pair_mask)
             if (t->pairs[i].left == m.left && t->pairs[i].right == m.right)
@@ -198,8 +200,8 @@ static enum crl_status index_added(struct crl_tok *t, struct crl_err *err)
 
             id = list[i].id;
             crl_free(list);
-            return crl_fail(err, CRL_EFORMAT, "special tokens %u and %u have the same name", one < id ? one : id,
-                            one < id ? id : one);
+            return crl_fail(err, CRL_EFORMAT, "special tokens %u and %u have the same name",
+                            one < id ? one : id, one < id ? id : one);
         }
     }
     crl_free(list);
@@ -277,7 +279,8 @@ enum crl_status crl_tok_open(struct crl_tok **tok, const char *path, struct crl_
         if (!inside) return crl_fail(err, CRL_ENOMEM, "no memory for a path");
         if (!crl_file_exists(inside)) {
             crl_free(inside);
-            return crl_fail(err, CRL_ENOENT, "%s: there is neither a tokenizer.json nor a tokenizer.model", path);
+            return crl_fail(err, CRL_ENOENT, "%s: there is neither a tokenizer.json nor a tokenizer.model",
+                            path);
         }
         path = inside;
     }

@@ -1,11 +1,13 @@
 /* tok.h - text to token ids and back: byte-level BPE as Llama 4 uses it.
  *
- * A tokenizer is read once, from Hugging Face's tokenizer.json, from Meta's tokenizer.model or from the binary form of
- * docs/format-tokenizer.md, and never changes afterwards: any number of threads may use one at the same time.
+ * A tokenizer is read once, from Hugging Face's tokenizer.json, from Meta's tokenizer.model or from the
+ * binary form of docs/format-tokenizer.md, and never changes afterwards: any number of threads may use one at
+ * the same time.
  *
- * Text is cut into pieces by the tokenizer's own pattern and each piece is merged by rank. Special tokens come from
- * text only when the caller says CRL_TOK_SPECIAL; otherwise "<|eot|>" is six ordinary characters and more, so that
- * what a user types cannot end a turn. Bytes that are no UTF-8 become U+FFFD, one for each maximal invalid part. */
+ * Text is cut into pieces by the tokenizer's own pattern and each piece is merged by rank. Special tokens
+ * come from text only when the caller says CRL_TOK_SPECIAL; otherwise "<|eot|>" is six ordinary characters
+ * and more, so that what a user types cannot end a turn. Bytes that are no UTF-8 become U+FFFD, one for each
+ * maximal invalid part. */
 #ifndef CRL_TEXT_TOK_H
 #define CRL_TEXT_TOK_H
 
@@ -28,9 +30,10 @@ struct crl_ids {
 enum crl_status crl_ids_add(struct crl_ids *ids, int32_t id, struct crl_err *err);
 void crl_ids_fini(struct crl_ids *ids);
 
-/* Read a tokenizer from a file, whatever its content: tokenizer.json, tokenizer.model or the binary form. For a folder
- * its tokenizer.json is read, or tokenizer.model when there is none. CRL_EFORMAT: the file breaks its format;
- * CRL_EUNSUPPORTED: it asks for a model, normalizer or split this program does not implement; the sentence says which. */
+/* Read a tokenizer from a file, whatever its content: tokenizer.json, tokenizer.model or the binary form. For
+ * a folder its tokenizer.json is read, or tokenizer.model when there is none. CRL_EFORMAT: the file breaks
+ * its format; CRL_EUNSUPPORTED: it asks for a model, normalizer or split this program does not implement; the
+ * sentence says which. */
 enum crl_status crl_tok_open(struct crl_tok **tok, const char *path, struct crl_err *err);
 
 /* The same from memory, which is borrowed for the call; `what` names it in messages. */
@@ -38,7 +41,8 @@ enum crl_status crl_tok_parse(struct crl_tok **tok, const void *bytes, size_t le
                               struct crl_err *err);
 
 /* The binary form in fresh memory (crl_free), and back. Load checks everything the document lists. */
-enum crl_status crl_tok_save(const struct crl_tok *tok, unsigned char **bytes, size_t *len, struct crl_err *err);
+enum crl_status crl_tok_save(const struct crl_tok *tok, unsigned char **bytes, size_t *len,
+                             struct crl_err *err);
 enum crl_status crl_tok_load(struct crl_tok **tok, const void *bytes, size_t len, struct crl_err *err);
 
 void crl_tok_close(struct crl_tok *tok);
@@ -49,16 +53,16 @@ enum crl_tok_flags {
     CRL_TOK_SPECIAL = 2 /* special tokens written by name in the text become that token (longest match) */
 };
 
-/* Append the ids of text[0..len) to *out; on failure *out is as it was. CRL_ENOENT: CRL_TOK_BOS for a tokenizer
- * without such a token. Time grows as len log len at worst. */
+/* Append the ids of text[0..len) to *out; on failure *out is as it was. CRL_ENOENT: CRL_TOK_BOS for a
+ * tokenizer without such a token. Time grows as len log len at worst. */
 enum crl_status crl_tok_encode(const struct crl_tok *tok, const char *text, size_t len, unsigned flags,
                                struct crl_ids *out, struct crl_err *err);
 
 /* Ids run from 0 to this number - 1; some may be holes. */
 uint32_t crl_tok_vocab(const struct crl_tok *tok);
 
-/* The bytes of a token, not zero-terminated, borrowed from the tokenizer; they need not be UTF-8. NULL and 0 for an
- * id that is a hole or outside the vocabulary. A special token's bytes are its name. */
+/* The bytes of a token, not zero-terminated, borrowed from the tokenizer; they need not be UTF-8. NULL and 0
+ * for an id that is a hole or outside the vocabulary. A special token's bytes are its name. */
 const unsigned char *crl_tok_bytes(const struct crl_tok *tok, int32_t id, size_t *len);
 
 bool crl_tok_is_special(const struct crl_tok *tok, int32_t id);
@@ -69,9 +73,9 @@ int32_t crl_tok_special_id(const struct crl_tok *tok, const char *name);
 /* The begin-of-text token, -1 if there is none. */
 int32_t crl_tok_bos(const struct crl_tok *tok);
 
-/* Ids to text, piece by piece. What is appended is always whole UTF-8: the first bytes of a character wait until the
- * rest arrives; what can never become a character turns into U+FFFD. Lives in the caller's storage, needs no fini,
- * borrows the tokenizer. */
+/* Ids to text, piece by piece. What is appended is always whole UTF-8: the first bytes of a character wait
+ * until the rest arrives; what can never become a character turns into U+FFFD. Lives in the caller's storage,
+ * needs no fini, borrows the tokenizer. */
 enum crl_detok_flags {
     CRL_DETOK_SKIP = 0, /* special tokens print nothing; what waits before them is given up first */
     CRL_DETOK_NAMES = 1 /* special tokens print their name */

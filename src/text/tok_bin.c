@@ -45,16 +45,17 @@ enum crl_status crl_tok_save(const struct crl_tok *t, unsigned char **bytes, siz
 }
 
 /* The header's counts against the length of the section; nothing has been allocated yet. */
-static enum crl_status read_header(struct crl_tok_parts *p, uint64_t *n_blob, const unsigned char *b, size_t len,
-                                   struct crl_err *err)
+static enum crl_status read_header(struct crl_tok_parts *p, uint64_t *n_blob, const unsigned char *b,
+                                   size_t len, struct crl_err *err)
 {
     uint64_t want;
 
     if (len < HEADER || memcmp(b, TOK_MAGIC, 8) != 0)
         return crl_fail(err, CRL_EFORMAT, "this is no tokenizer section");
     if (crl_le32(b + 8) != VERSION)
-        return crl_fail(err, CRL_EUNSUPPORTED, "tokenizer section of version %u, this program reads version %u",
-                        crl_le32(b + 8), VERSION);
+        return crl_fail(err, CRL_EUNSUPPORTED,
+                        "tokenizer section of version %u, this program reads version %u", crl_le32(b + 8),
+                        VERSION);
     p->flags = crl_le32(b + 12);
     p->n_vocab = crl_le32(b + 16);
     p->n_merge = crl_le32(b + 20);

@@ -1,7 +1,7 @@
 /* tok_impl.h - inside of a tokenizer, shared by its readers, encoder and decoder (internal to src/text).
  *
- * A reader fills a struct crl_tok_parts; crl_tok_build checks it as docs/format-tokenizer.md lists and makes the
- * tables. So every source passes the same checks. */
+ * A reader fills a struct crl_tok_parts; crl_tok_build checks it as docs/format-tokenizer.md lists and makes
+ * the tables. So every source passes the same checks. */
 #ifndef CRL_TEXT_TOK_IMPL_H
 #define CRL_TEXT_TOK_IMPL_H
 
@@ -13,10 +13,7 @@
 #define TOK_BYTES_MAX 65535 /* of one token */
 #define TOK_NONE UINT32_MAX
 
-enum tok_flags {
-    TOK_WHOLE = 1,
-    TOK_RANKED = 2
-};
+enum tok_flags { TOK_WHOLE = 1, TOK_RANKED = 2 };
 
 enum tok_kind {
     TOK_HOLE,

@@ -1,7 +1,7 @@
-/* tok_json.c - Hugging Face's tokenizer.json: byte-level BPE with a split pattern; everything else is refused by name.
+/* tok_json.c - Hugging Face's tokenizer.json: byte-level BPE with a split pattern; the rest is refused by name.
  *
- * Token strings of the model are written in an alphabet of 256 characters, one for each byte; added tokens are plain
- * text. An added token may also be listed in the vocabulary; it then counts as added only. */
+ * Token strings of the model are written in an alphabet of 256 characters, one for each byte; added tokens
+ * are plain text. An added token may also be listed in the vocabulary; it then counts as added only. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "text/tok_impl.h"
@@ -10,7 +10,8 @@
 #define ALPHABET_END 0x144 /* one past the last character that stands for a byte */
 
 /* What ByteLevel uses when it splits by itself. */
-static const char gpt2_pattern[] = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+static const char gpt2_pattern[] =
+    "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 struct reader {
     const json_t *root, *vocab, *merges, *added;
@@ -72,7 +73,8 @@ static enum crl_status check_decoder(const struct reader *r)
 
 static enum crl_status take_pattern(struct reader *r, const char *pattern, size_t len)
 {
-    if (len > CRL_PRETOK_PATTERN_MAX) return crl_fail(r->err, CRL_ERANGE, "a split pattern of %zu bytes", len);
+    if (len > CRL_PRETOK_PATTERN_MAX)
+        return crl_fail(r->err, CRL_ERANGE, "a split pattern of %zu bytes", len);
     r->p.pattern = crl_memdup0(pattern, len);
     r->p.len_pattern = len;
     return r->p.pattern ? CRL_OK : crl_fail(r->err, CRL_ENOMEM, "no memory for the split pattern");
@@ -87,7 +89,8 @@ static enum crl_status read_byte_level(const struct reader *r, const json_t *nod
     *use_regex = true;
     if (!st) st = crl_json_get_bool(node, "use_regex", use_regex, r->err);
     if (!st && prefix)
-        st = crl_fail(r->err, CRL_EUNSUPPORTED, "pre_tokenizer: ByteLevel with add_prefix_space is not implemented");
+        st = crl_fail(r->err, CRL_EUNSUPPORTED,
+                      "pre_tokenizer: ByteLevel with add_prefix_space is not implemented");
     return st;
 }
 
@@ -101,8 +104,9 @@ static enum crl_status read_split(struct reader *r, const json_t *node)
     if (!st) st = crl_json_get_bool(node, "invert", &invert, r->err);
     if (st) return st;
     if (strcmp(behavior, "Isolated") != 0 || invert)
-        return crl_fail(r->err, CRL_EUNSUPPORTED, "pre_tokenizer: Split with behavior \"%.40s\"%s is not implemented",
-                        behavior, invert ? ", inverted," : "");
+        return crl_fail(r->err, CRL_EUNSUPPORTED,
+                        "pre_tokenizer: Split with behavior \"%.40s\"%s is not implemented", behavior,
+                        invert ? ", inverted," : "");
     if (!json_is_string(regex))
         return crl_fail(r->err, CRL_EUNSUPPORTED, "pre_tokenizer: Split without a Regex is not implemented");
     return take_pattern(r, json_string_value(regex), json_string_length(regex));
@@ -120,14 +124,15 @@ static enum crl_status read_pre_tokenizer(struct reader *r)
         if (st) return st;
         if (use_regex) return take_pattern(r, gpt2_pattern, strlen(gpt2_pattern));
     }
-    if (is_type(node, "Sequence") && json_array_size(list) == 2 && is_type(json_array_get(list, 0), "Split") &&
-        is_type(json_array_get(list, 1), "ByteLevel")) {
+    if (is_type(node, "Sequence") && json_array_size(list) == 2 &&
+        is_type(json_array_get(list, 0), "Split") && is_type(json_array_get(list, 1), "ByteLevel")) {
         st = read_byte_level(r, json_array_get(list, 1), &use_regex);
         if (!st && !use_regex) return read_split(r, json_array_get(list, 0));
         if (st) return st;
     }
     return crl_fail(r->err, CRL_EUNSUPPORTED,
-                    "the pre_tokenizer %s is not implemented; a Split by Regex followed by ByteLevel is", type_of(node));
+                    "the pre_tokenizer %s is not implemented; a Split by Regex followed by ByteLevel is",
+                    type_of(node));
 }
 
 static enum crl_status check_model(struct reader *r)
@@ -141,13 +146,15 @@ static enum crl_status check_model(struct reader *r)
     if (!json_is_object(m)) return crl_fail(r->err, CRL_EFORMAT, "there is no object named model");
     v = json_object_get(m, "type");
     if (v && !is_type(m, "BPE"))
-        return crl_fail(r->err, CRL_EUNSUPPORTED, "a model of type %s is not implemented, BPE is", type_of(m));
+        return crl_fail(r->err, CRL_EUNSUPPORTED, "a model of type %s is not implemented, BPE is",
+                        type_of(m));
     for (i = 0; i < 3; i++) {
         const char *s = "";
 
         st = crl_json_get_str(m, texts[i], &s, r->err);
         if (st) return st;
-        if (*s) return crl_fail(r->err, CRL_EUNSUPPORTED, "model: %s \"%.40s\" is not implemented", texts[i], s);
+        if (*s)
+            return crl_fail(r->err, CRL_EUNSUPPORTED, "model: %s \"%.40s\" is not implemented", texts[i], s);
     }
     v = json_object_get(m, "dropout");
     if (v && !json_is_null(v) && json_number_value(v) != 0)
@@ -171,8 +178,8 @@ static enum crl_status read_id(const struct reader *r, const json_t *v, const ch
 
     if (most > TOK_VOCAB_MAX) most = TOK_VOCAB_MAX;
     if (!json_is_integer(v) || json_integer_value(v) < 0 || (uint64_t)json_integer_value(v) >= most)
-        return crl_fail(r->err, CRL_EFORMAT, "the id of token \"%.80s\" is not an integer from 0 to %zu", name,
-                        most - 1);
+        return crl_fail(r->err, CRL_EFORMAT, "the id of token \"%.80s\" is not an integer from 0 to %zu",
+                        name, most - 1);
     *id = (uint32_t)json_integer_value(v);
     return CRL_OK;
 }
@@ -186,9 +193,11 @@ static enum crl_status size_vocab(struct reader *r, size_t *n_bytes)
     uint32_t id;
 
     r->added = json_object_get(r->root, "added_tokens");
-    if (r->added && !json_is_array(r->added)) return crl_fail(r->err, CRL_EFORMAT, "added_tokens is not a list");
+    if (r->added && !json_is_array(r->added))
+        return crl_fail(r->err, CRL_EFORMAT, "added_tokens is not a list");
     *n_bytes = 1;
-    json_object_foreach(vocab, key, v) {
+    json_object_foreach(vocab, key, v)
+    {
         st = read_id(r, v, key, &id);
         if (st) return st;
         if (id >= r->p.n_vocab) r->p.n_vocab = id + 1;
@@ -224,18 +233,22 @@ static enum crl_status place_tokens(struct reader *r)
         if (st) return st;
         if (r->added_at[id]) return crl_fail(r->err, CRL_EFORMAT, "two added tokens have the id %u", id);
         if (known && json_integer_value(known) != (json_int_t)id)
-            return crl_fail(r->err, CRL_EFORMAT, "added token \"%.80s\" has the id %u here and %lld in the vocabulary",
-                            name, id, (long long)json_integer_value(known));
+            return crl_fail(r->err, CRL_EFORMAT,
+                            "added token \"%.80s\" has the id %u here and %lld in the vocabulary", name, id,
+                            (long long)json_integer_value(known));
         r->added_at[id] = a;
     }
-    json_object_foreach(vocab, key, v) {
+    json_object_foreach(vocab, key, v)
+    {
         st = read_id(r, v, key, &id);
         if (st) return st;
         if (r->key_at[id])
-            return crl_fail(r->err, CRL_EFORMAT, "tokens \"%.80s\" and \"%.80s\" have the same id %u", r->key_at[id],
-                            key, id);
-        if (r->added_at[id] && strcmp(json_string_value(json_object_get(r->added_at[id], "content")), key) != 0)
-            return crl_fail(r->err, CRL_EFORMAT, "the id %u is that of an added token and of \"%.80s\"", id, key);
+            return crl_fail(r->err, CRL_EFORMAT, "tokens \"%.80s\" and \"%.80s\" have the same id %u",
+                            r->key_at[id], key, id);
+        if (r->added_at[id] &&
+            strcmp(json_string_value(json_object_get(r->added_at[id], "content")), key) != 0)
+            return crl_fail(r->err, CRL_EFORMAT, "the id %u is that of an added token and of \"%.80s\"", id,
+                            key);
         r->key_at[id] = key;
     }
     return CRL_OK;
@@ -253,9 +266,10 @@ static enum crl_status write_ordinary(struct reader *r, const char *key, size_t 
         crl_utf8_step(p, left, &used); /* jansson hands out valid UTF-8 only */
         code = crl_utf8_code(p, used);
         if (code >= ALPHABET_END || r->byte_of[code] < 0)
-            return crl_fail(r->err, CRL_EUNSUPPORTED,
-                            "token \"%.80s\" holds U+%04X, which stands for no byte in the byte-level alphabet", key,
-                            code);
+            return crl_fail(
+                r->err, CRL_EUNSUPPORTED,
+                "token \"%.80s\" holds U+%04X, which stands for no byte in the byte-level alphabet", key,
+                code);
         r->p.blob[(*n)++] = (unsigned char)r->byte_of[code];
     }
     return CRL_OK;
@@ -323,7 +337,9 @@ static enum crl_status look_up(const struct reader *r, const char *s, size_t len
         key[len] = '\0';
         v = json_object_get(r->vocab, key);
     }
-    if (!v) return crl_fail(r->err, CRL_EFORMAT, "merge %zu: \"%.*s\" is no token", at, len < 80 ? (int)len : 80, s);
+    if (!v)
+        return crl_fail(r->err, CRL_EFORMAT, "merge %zu: \"%.*s\" is no token", at, len < 80 ? (int)len : 80,
+                        s);
     *id = (uint32_t)json_integer_value(v);
     return CRL_OK;
 }
@@ -349,8 +365,8 @@ static enum crl_status read_merge(const struct reader *r, size_t at, struct tok_
     return st ? st : look_up(r, json_string_value(b), json_string_length(b), at, &m->right);
 }
 
-/* Of merges written twice the last one counts, as in the reference; the earlier ones are dropped, which leaves the
- * order of the others as it was. */
+/* Of merges written twice the last one counts, as in the reference; the earlier ones are dropped, which
+ * leaves the order of the others as it was. */
 static enum crl_status drop_repeated(struct reader *r)
 {
     struct tok_merge *m = r->p.merges;
@@ -383,7 +399,8 @@ static enum crl_status read_merges(struct reader *r)
     size_t n = json_array_size(r->merges), i;
     enum crl_status st = CRL_OK;
 
-    if (n > TOK_VOCAB_MAX) return crl_fail(r->err, CRL_ERANGE, "%zu merges, at most %u are accepted", n, TOK_VOCAB_MAX);
+    if (n > TOK_VOCAB_MAX)
+        return crl_fail(r->err, CRL_ERANGE, "%zu merges, at most %u are accepted", n, TOK_VOCAB_MAX);
     r->p.merges = crl_alloc(n, sizeof *r->p.merges);
     if (!r->p.merges) return crl_fail(r->err, CRL_ENOMEM, "no memory for %zu merges", n);
     r->p.n_merge = (uint32_t)n;
@@ -397,7 +414,8 @@ static uint32_t added_named(const struct reader *r, const char *name)
     uint32_t id;
 
     for (id = 0; name && id < r->p.n_vocab; id++)
-        if (r->added_at[id] && strcmp(json_string_value(json_object_get(r->added_at[id], "content")), name) == 0)
+        if (r->added_at[id] &&
+            strcmp(json_string_value(json_object_get(r->added_at[id], "content")), name) == 0)
             return id;
     return TOK_NONE;
 }
@@ -422,7 +440,8 @@ static enum crl_status read_template(struct reader *r, const json_t *node)
 
 static enum crl_status read_post_processor(struct reader *r)
 {
-    const json_t *post = json_object_get(r->root, "post_processor"), *list = json_object_get(post, "processors");
+    const json_t *post = json_object_get(r->root, "post_processor"),
+                 *list = json_object_get(post, "processors");
     bool sequence = is_type(post, "Sequence");
     size_t n = sequence ? json_array_size(list) : 1, i;
     enum crl_status st = CRL_OK;
@@ -437,7 +456,8 @@ static enum crl_status read_post_processor(struct reader *r)
 
         if (is_type(node, "TemplateProcessing")) st = read_template(r, node);
         else if (!is_type(node, "ByteLevel"))
-            st = crl_fail(r->err, CRL_EUNSUPPORTED, "the post_processor %s is not implemented", type_of(node));
+            st = crl_fail(r->err, CRL_EUNSUPPORTED, "the post_processor %s is not implemented",
+                          type_of(node));
     }
     if (!st && r->p.bos == TOK_NONE) r->p.bos = added_named(r, "<|begin_of_text|>");
     return st;

@@ -1,20 +1,21 @@
-/* tok_ranks.c - Meta's tokenizer.model: a line "BASE64 RANK" for each token; the special tokens are not in the file. */
+/* tok_ranks.c - Meta's tokenizer.model: a line "BASE64 RANK" per token; the special tokens are not in it. */
 #include "base/mem.h"
 #include "text/tok_impl.h"
 
 #include <stdio.h>
 
-const char crl_tok_llama4_pattern[] =
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    "|\\p{N}{1,3}"
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*"
-    "|\\s*[\\r\\n]+"
-    "|\\s+(?!\\S)"
-    "|\\s+";
+const char crl_tok_llama4_pattern[] = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}"
+                                      "\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+                                      "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}"
+                                      "\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+                                      "|\\p{N}{1,3}"
+                                      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*"
+                                      "|\\s*[\\r\\n]+"
+                                      "|\\s+(?!\\S)"
+                                      "|\\s+";
 
-/* The special tokens after the last rank, in order. A row with count 0 is one name; otherwise "<|name_K|>" for K from
- * `first` on. Numbers 6 and 7 of the post-training row do not exist. */
+/* The special tokens after the last rank, in order. A row with count 0 is one name; otherwise "<|name_K|>"
+ * for K from `first` on. Numbers 6 and 7 of the post-training row do not exist. */
 static const struct {
     const char *name;
     unsigned first, count;
@@ -60,7 +61,7 @@ static int digit(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Decode n characters, padded to a multiple of four; returns the bytes written or 0 when this is no base64. */
+/* Decode n characters, padded to a multiple of four; returns the bytes written, 0 when this is no base64. */
 static size_t from_base64(unsigned char *out, const char *s, size_t n)
 {
     size_t i, w = 0, pad = n && s[n - 1] == '=' ? (n > 1 && s[n - 2] == '=' ? 2 : 1) : 0;
@@ -83,8 +84,8 @@ static size_t from_base64(unsigned char *out, const char *s, size_t n)
 }
 
 /* One line, without its end. Appends the token's bytes at *n_blob, which always has room (see below). */
-static enum crl_status read_line(struct crl_tok_parts *p, size_t *n_blob, const char *line, size_t n, uint32_t row,
-                                 struct crl_err *err)
+static enum crl_status read_line(struct crl_tok_parts *p, size_t *n_blob, const char *line, size_t n,
+                                 uint32_t row, struct crl_err *err)
 {
     const char *sp = memchr(line, ' ', n);
     size_t len, i;
@@ -100,8 +101,8 @@ static enum crl_status read_line(struct crl_tok_parts *p, size_t *n_blob, const 
         rank = rank * 10 + (unsigned)(line[i] - '0');
     }
     if (rank != row)
-        return crl_fail(err, CRL_EFORMAT, "line %u has rank %llu; ranks must ascend from 0 without gaps", row + 1,
-                        (unsigned long long)rank);
+        return crl_fail(err, CRL_EFORMAT, "line %u has rank %llu; ranks must ascend from 0 without gaps",
+                        row + 1, (unsigned long long)rank);
     if (len > TOK_BYTES_MAX) return crl_fail(err, CRL_EFORMAT, "line %u: a token of %zu bytes", row + 1, len);
     *n_blob += len;
     p->kind[row] = TOK_ORDINARY;
@@ -117,9 +118,9 @@ static void add_specials(struct crl_tok_parts *p, uint32_t id, size_t *n_blob)
     for (row = 0; row < sizeof specials / sizeof *specials; row++)
         for (k = 0; k < (specials[row].count ? specials[row].count : 1); k++, id++) {
             char *at = (char *)p->blob + *n_blob;
-            int n = specials[row].count
-                        ? snprintf(at, SPECIAL_BYTES, "<|%s_%u|>", specials[row].name, specials[row].first + k)
-                        : snprintf(at, SPECIAL_BYTES, "<|%s|>", specials[row].name);
+            int n = specials[row].count ? snprintf(at, SPECIAL_BYTES, "<|%s_%u|>", specials[row].name,
+                                                   specials[row].first + k)
+                                        : snprintf(at, SPECIAL_BYTES, "<|%s|>", specials[row].name);
 
             *n_blob += (size_t)n;
             p->kind[id] = TOK_SPECIAL;
@@ -140,7 +141,8 @@ enum crl_status crl_tok_parse_ranks(struct crl_tok **tok, const char *text, size
         stop = memchr(line, '\n', (size_t)(end - line));
         if (!stop) stop = end;
         rows++;
-        if (rows > TOK_VOCAB_MAX - N_SPECIAL) return crl_fail(err, CRL_EFORMAT, "more than %u lines", rows - 1);
+        if (rows > TOK_VOCAB_MAX - N_SPECIAL)
+            return crl_fail(err, CRL_EFORMAT, "more than %u lines", rows - 1);
         if (stop == end) break;
     }
     p.n_vocab = rows + N_SPECIAL;
@@ -152,7 +154,8 @@ enum crl_status crl_tok_parse_ranks(struct crl_tok **tok, const char *text, size
     p.blob = crl_alloc(len + (size_t)N_SPECIAL * SPECIAL_BYTES, 1);
     p.len_pattern = strlen(crl_tok_llama4_pattern);
     p.pattern = crl_strdup(crl_tok_llama4_pattern);
-    if (!p.kind || !p.off || !p.blob || !p.pattern) st = crl_fail(err, CRL_ENOMEM, "no memory for %u tokens", rows);
+    if (!p.kind || !p.off || !p.blob || !p.pattern)
+        st = crl_fail(err, CRL_ENOMEM, "no memory for %u tokens", rows);
     for (line = text, row = 0; row < rows && !st; row++, line = stop + 1) {
         size_t n;
 

@@ -244,7 +244,8 @@ static json_t *number(struct cursor *c)
     }
     for (; c->p < c->end && n < NUMBER_MAX; c->p++) {
         char ch = *c->p;
-        bool digit = ch >= '0' && ch <= '9', sign = (ch == '-' || ch == '+') && n && strchr("eE", text[n - 1]);
+        bool digit = ch >= '0' && ch <= '9',
+             sign = (ch == '-' || ch == '+') && n && strchr("eE", text[n - 1]);
 
         if (ch == '_' && n && text[n - 1] >= '0' && text[n - 1] <= '9') continue;
         if (!digit && !sign && ch != '.' && ch != 'e' && ch != 'E') break;
@@ -284,7 +285,8 @@ static json_t *negative(struct cursor *c)
     return v;
 }
 
-/* Members up to the closing bracket, of a list or tuple. A tuple of one needs its comma, else it is the member. */
+/* Members up to the closing bracket, of a list or tuple. A tuple of one needs its comma, else it is the
+ * member. */
 static json_t *list(struct cursor *c, char close)
 {
     json_t *v = made(c, json_array()), *one;
@@ -343,8 +345,10 @@ static json_t *constant(struct cursor *c)
     const char *name;
     size_t n = take_name(c, &name);
 
-    if ((n == 4 && memcmp(name, "True", 4) == 0) || (n == 4 && memcmp(name, "true", 4) == 0)) return json_true();
-    if ((n == 5 && memcmp(name, "False", 5) == 0) || (n == 5 && memcmp(name, "false", 5) == 0)) return json_false();
+    if ((n == 4 && memcmp(name, "True", 4) == 0) || (n == 4 && memcmp(name, "true", 4) == 0))
+        return json_true();
+    if ((n == 5 && memcmp(name, "False", 5) == 0) || (n == 5 && memcmp(name, "false", 5) == 0))
+        return json_false();
     if (n == 4 && (memcmp(name, "None", 4) == 0 || memcmp(name, "null", 4) == 0)) return json_null();
     refuse(c);
     return NULL;
@@ -415,7 +419,8 @@ static bool call_of_object(struct cursor *c, json_t *calls, const json_t *obj)
     /* an object with a name and nothing else is an answer about something that has a name */
     if (!json_is_string(name) || (!args && !says_so)) return refuse(c);
     return add_call(c, calls, json_string_value(name), json_string_length(name),
-                    !args || json_is_null(args) ? made(c, json_object()) : json_incref((json_t *)(uintptr_t)args));
+                    !args || json_is_null(args) ? made(c, json_object())
+                                                : json_incref((json_t *)(uintptr_t)args));
 }
 
 /* A JSON value at the cursor, or the same with Python's spellings. */

@@ -1,7 +1,7 @@
 /* utf8.h - one step through bytes that may or may not be UTF-8 (internal to src/text).
  *
- * Errors are cut as the Unicode standard recommends (section 3.9, "maximal subpart"): a sequence is given up at the
- * first byte that cannot continue it, and each part given up counts as one U+FFFD. */
+ * Errors are cut as the Unicode standard recommends (section 3.9, "maximal subpart"): a sequence is given up
+ * at the first byte that cannot continue it, and each part given up counts as one U+FFFD. */
 #ifndef CRL_TEXT_UTF8_H
 #define CRL_TEXT_UTF8_H
 
@@ -47,7 +47,8 @@ static inline uint32_t crl_utf8_code(const unsigned char *p, size_t used)
     if (used == 1) return p[0];
     if (used == 2) return (uint32_t)(p[0] & 0x1f) << 6 | (p[1] & 0x3f);
     if (used == 3) return (uint32_t)(p[0] & 0x0f) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
-    return (uint32_t)(p[0] & 7) << 18 | (uint32_t)(p[1] & 0x3f) << 12 | (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+    return (uint32_t)(p[0] & 7) << 18 | (uint32_t)(p[1] & 0x3f) << 12 | (uint32_t)(p[2] & 0x3f) << 6 |
+           (p[3] & 0x3f);
 }
 
 /* Writes 1 to 4 bytes; code is at most 0x10ffff and no surrogate. */

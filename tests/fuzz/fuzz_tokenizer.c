@@ -1,7 +1,7 @@
-/* fuzz_tokenizer.c - bytes taken for a tokenizer are refused, or encode and decode any text to itself and survive saving.
+/* fuzz_tokenizer.c - a tokenizer from any bytes is refused, or decodes what it encodes and saves as it loads.
  *
- * The bytes may be a tokenizer.json, a tokenizer.model or the binary form. Encoding may fail only because the split
- * pattern takes too many steps or matches nothing. */
+ * The bytes may be a tokenizer.json, a tokenizer.model or the binary form. Encoding may fail only because the
+ * split pattern takes too many steps or matches nothing. */
 #include "base/mem.h"
 #include "text/tok.h"
 #include "text/utf8.h"
@@ -64,8 +64,9 @@ static void save_and_load(const struct crl_tok *tok)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const unsigned char sample[] = "Hello  world, it's 12345 <|eot|>\r\n\n  caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f"
-                                          "\x99\x82\xff hello hellohello\t\xe2\x82";
+    static const unsigned char sample[] =
+        "Hello  world, it's 12345 <|eot|>\r\n\n  caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f"
+        "\x99\x82\xff hello hellohello\t\xe2\x82";
     struct crl_err err = { "" };
     struct crl_tok *tok;
     enum crl_status st = crl_tok_parse(&tok, data, size, "input", &err);

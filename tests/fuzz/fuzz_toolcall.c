@@ -1,4 +1,4 @@
-/* fuzz_toolcall.c - a reply is plain text or a list of calls that, printed as JSON, reads back as the same list. */
+/* fuzz_toolcall.c - a reply is plain text, or a list of calls that printed as JSON reads back as itself. */
 #include "text/toolcall.h"
 #include "text/tojson.h"
 
@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (i = 0; i < json_array_size(calls); i++) {
         const json_t *call = json_array_get(calls, i);
 
-        must(json_is_string(json_object_get(call, "name")) && json_is_object(json_object_get(call, "arguments")));
+        must(json_is_string(json_object_get(call, "name")) &&
+             json_is_object(json_object_get(call, "arguments")));
         must(!crl_tojson(&text, call, 0, NULL));
     }
     must(!crl_toolcall_parse(&again, text.s, text.len, NULL));

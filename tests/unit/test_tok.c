@@ -1,5 +1,5 @@
-/* test_tok.c - reading tokenizers, encoding, decoding, the binary form. Vectors for the real vocabulary run when
- * CRL_LLAMA4_TOKENIZER names Meta's tokenizer.model. */
+/* test_tok.c - reading tokenizers, encoding, decoding, the binary form. Vectors for the real vocabulary run
+ * when CRL_LLAMA4_TOKENIZER names Meta's tokenizer.model. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,31 +18,35 @@
 #include <string.h>
 #include <time.h>
 
-#define SPLIT "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define PRE                                                                                                          \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" SPLIT                   \
-    "\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"             \
+#define SPLIT                                                                                                \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                                                \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define PRE                                                                                                  \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" SPLIT          \
+    "\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"    \
     "\"trim_offsets\":true,\"use_regex\":false}]}"
-#define ADDED                                                                                                        \
-    "[{\"id\":300,\"content\":\"<|begin_of_text|>\",\"special\":true},{\"id\":301,\"content\":\"<|eot|>\","            \
-    "\"special\":true},{\"id\":302,\"content\":\"<|eot|>x\",\"special\":true},{\"id\":303,\"content\":\"zq\","         \
+#define ADDED                                                                                                \
+    "[{\"id\":300,\"content\":\"<|begin_of_text|>\",\"special\":true},{\"id\":301,\"content\":\"<|eot|>\","  \
+    "\"special\":true},{\"id\":302,\"content\":\"<|eot|>x\",\"special\":true},{\"id\":303,\"content\":"      \
+    "\"zq\","                                                                                                \
     "\"special\":false},{\"id\":304,\"content\":\"qe\",\"special\":false,\"normalized\":true}]"
 #define MERGES_A "[\"h e\",\"l l\",\"he ll\",\"hell o\",\"\xc4\xa0 h\"]"
-#define MERGES_B                                                                                                     \
-    "[[\"h\",\"e\"],[\"l\",\"l\"],[\"he\",\"ll\"],[\"hell\",\"o\"],[\"\xc4\xa0\",\"h\"]]"
-#define EXTRA                                                                                                        \
-    ",\"he\":256,\"ll\":257,\"hell\":258,\"hello\":259,\"\xc4\xa0h\":260,\"lo\":261,\"hel\":262,\"\xc4\xa0hello\":263"
+#define MERGES_B "[[\"h\",\"e\"],[\"l\",\"l\"],[\"he\",\"ll\"],[\"hell\",\"o\"],[\"\xc4\xa0\",\"h\"]]"
+#define EXTRA                                                                                                \
+    ",\"he\":256,\"ll\":257,\"hell\":258,\"hello\":259,\"\xc4\xa0h\":260,\"lo\":261,\"hel\":262,"            \
+    "\"\xc4\xa0hello\":263"
 
 /* A tokenizer.json with ids 0 to 255 for the bytes in the order of the alphabet's characters. */
-static char *json_text(const char *extra, const char *merges, const char *added, const char *pre, const char *more,
-                       const char *top)
+static char *json_text(const char *extra, const char *merges, const char *added, const char *pre,
+                       const char *more, const char *top)
 {
     static char out[1 << 16];
     size_t n = 0;
     int b, next = 0x100;
 
-    n += (size_t)snprintf(out, sizeof out, "{%s\"added_tokens\":%s,\"pre_tokenizer\":%s,\"model\":{%s\"vocab\":{", top,
-                          added, pre, more);
+    n += (size_t)snprintf(out, sizeof out,
+                          "{%s\"added_tokens\":%s,\"pre_tokenizer\":%s,\"model\":{%s\"vocab\":{", top, added,
+                          pre, more);
     for (b = 0; b < 256; b++) {
         int code = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae ? b : next++;
 
@@ -67,8 +71,8 @@ static struct crl_tok *small(void)
     return parse_ok(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"type\":\"BPE\",\"ignore_merges\":false,", ""));
 }
 
-static void expect_ids(const struct crl_tok *tok, const char *text, size_t len, unsigned flags, const int32_t *want,
-                       size_t n)
+static void expect_ids(const struct crl_tok *tok, const char *text, size_t len, unsigned flags,
+                       const int32_t *want, size_t n)
 {
     struct crl_ids ids = { NULL, 0, 0 };
     size_t i;
@@ -76,12 +80,13 @@ static void expect_ids(const struct crl_tok *tok, const char *text, size_t len, 
     assert_int_equal(crl_tok_encode(tok, text, len, flags, &ids, NULL), CRL_OK);
     if (ids.n != n) fail_msg("\"%.*s\": %zu ids, expected %zu", (int)len, text, ids.n, n);
     for (i = 0; i < n; i++)
-        if (ids.v[i] != want[i]) fail_msg("\"%.*s\": id %zu is %d, expected %d", (int)len, text, i, ids.v[i], want[i]);
+        if (ids.v[i] != want[i])
+            fail_msg("\"%.*s\": id %zu is %d, expected %d", (int)len, text, i, ids.v[i], want[i]);
     crl_ids_fini(&ids);
 }
 
-#define EXPECT(tok, text, flags, ...)                                                                                \
-    expect_ids(tok, text, strlen(text), flags, (const int32_t[]){ __VA_ARGS__ },                                     \
+#define EXPECT(tok, text, flags, ...)                                                                        \
+    expect_ids(tok, text, strlen(text), flags, (const int32_t[]){ __VA_ARGS__ },                             \
                sizeof(const int32_t[]){ __VA_ARGS__ } / sizeof(int32_t))
 
 static void merges_go_by_rank_in_both_spellings(void **state)
@@ -95,7 +100,7 @@ static void merges_go_by_rank_in_both_spellings(void **state)
             parse_ok(json_text(EXTRA, spelt[i], ADDED, PRE, "\"type\":\"BPE\",\"ignore_merges\":false,", ""));
 
         EXPECT(tok, "hello", 0, 259);
-        EXPECT(tok, "lo", 0, 'l', 'o'); /* a token, but no merge makes it */
+        EXPECT(tok, "lo", 0, 'l', 'o');     /* a token, but no merge makes it */
         EXPECT(tok, " hello", 0, ' ', 259); /* h merges with e before it could merge with the space */
         EXPECT(tok, " hi", 0, 260, 'i');
         crl_tok_close(tok);
@@ -197,11 +202,12 @@ static void long_pieces_merge_as_short_ones(void **state)
 static void stretches_between_matches_are_pieces(void **state)
 {
     /* a pattern that matches digits only: what lies between is one piece each */
-    struct crl_tok *tok = parse_ok(json_text(EXTRA, MERGES_A, "[]",
-                                             "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-                                             "\"pattern\":{\"Regex\":\"[0-9]\"},\"behavior\":\"Isolated\"},"
-                                             "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}",
-                                             "\"ignore_merges\":true,", ""));
+    struct crl_tok *tok =
+        parse_ok(json_text(EXTRA, MERGES_A, "[]",
+                           "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+                           "\"pattern\":{\"Regex\":\"[0-9]\"},\"behavior\":\"Isolated\"},"
+                           "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}",
+                           "\"ignore_merges\":true,", ""));
 
     (void)state;
     EXPECT(tok, "lo1 hello2lo", 0, 261, '1', 263, '2', 261);
@@ -227,15 +233,19 @@ static void what_is_not_implemented_is_named(void **state)
 {
     (void)state;
     refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"type\":\"Unigram\",", ""), CRL_EUNSUPPORTED, "Unigram");
-    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"byte_fallback\":true,", ""), CRL_EUNSUPPORTED, "byte_fallback");
-    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"unk_token\":\"<unk>\",", ""), CRL_EUNSUPPORTED, "unk_token");
+    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"byte_fallback\":true,", ""), CRL_EUNSUPPORTED,
+           "byte_fallback");
+    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"unk_token\":\"<unk>\",", ""), CRL_EUNSUPPORTED,
+           "unk_token");
     refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "\"dropout\":0.1,", ""), CRL_EUNSUPPORTED, "dropout");
-    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "", "\"normalizer\":{\"type\":\"NFC\"},"), CRL_EUNSUPPORTED, "NFC");
-    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "", "\"decoder\":{\"type\":\"WordPiece\"},"), CRL_EUNSUPPORTED,
-           "WordPiece");
+    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "", "\"normalizer\":{\"type\":\"NFC\"},"), CRL_EUNSUPPORTED,
+           "NFC");
+    refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "", "\"decoder\":{\"type\":\"WordPiece\"},"),
+           CRL_EUNSUPPORTED, "WordPiece");
     refuse(json_text(EXTRA, MERGES_A, ADDED, PRE, "", "\"post_processor\":{\"type\":\"BertProcessing\"},"),
            CRL_EUNSUPPORTED, "BertProcessing");
-    refuse(json_text(EXTRA, MERGES_A, ADDED, "{\"type\":\"Metaspace\"}", "", ""), CRL_EUNSUPPORTED, "Metaspace");
+    refuse(json_text(EXTRA, MERGES_A, ADDED, "{\"type\":\"Metaspace\"}", "", ""), CRL_EUNSUPPORTED,
+           "Metaspace");
     refuse(json_text(EXTRA, MERGES_A, ADDED, "null", "", ""), CRL_EUNSUPPORTED, "pre_tokenizer");
     refuse(json_text(EXTRA, MERGES_A, "[{\"id\":300,\"content\":\"xq\",\"lstrip\":true}]", PRE, "", ""),
            CRL_EUNSUPPORTED, "lstrip");
@@ -256,9 +266,11 @@ static void broken_json_tokenizers_are_refused(void **state)
     refuse(json_text(",\"\xe4\xb8\xad\":256", "[]", "[]", PRE, "", ""), CRL_EUNSUPPORTED, "U+4E2D");
     refuse(json_text("", "[]", "[{\"id\":256,\"content\":\"x\\u0000y\"}]", PRE, "", ""), CRL_EFORMAT, "256");
     refuse(json_text("", "[]", "[{\"id\":255,\"content\":\"x\"}]", PRE, "", ""), CRL_EFORMAT, "\"x\"");
-    refuse(json_text("", "[]", "[{\"id\":256,\"content\":\"xy\"},{\"id\":257,\"content\":\"xy\"}]", PRE, "", ""),
-           CRL_EFORMAT, "same name");
-    refuse("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":" PRE "}", CRL_EFORMAT, "vocabulary of 1");
+    refuse(
+        json_text("", "[]", "[{\"id\":256,\"content\":\"xy\"},{\"id\":257,\"content\":\"xy\"}]", PRE, "", ""),
+        CRL_EFORMAT, "same name");
+    refuse("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":" PRE "}", CRL_EFORMAT,
+           "vocabulary of 1");
 }
 
 static void split_patterns_are_checked(void **state)
@@ -268,10 +280,8 @@ static void split_patterns_are_checked(void **state)
         enum crl_status want;
         const char *part;
     } rows[] = {
-        { "a|(", CRL_EFORMAT, "split pattern" },
-        { "a*", CRL_EUNSUPPORTED, "empty" },
-        { "[a&&b]", CRL_EUNSUPPORTED, "brackets" },
-        { "[a[b]]", CRL_EUNSUPPORTED, "brackets" },
+        { "a|(", CRL_EFORMAT, "split pattern" },    { "a*", CRL_EUNSUPPORTED, "empty" },
+        { "[a&&b]", CRL_EUNSUPPORTED, "brackets" }, { "[a[b]]", CRL_EUNSUPPORTED, "brackets" },
         { "\\\\Qa\\\\E", CRL_EUNSUPPORTED, "\\Q" },
     };
     char pre[512];
@@ -279,26 +289,30 @@ static void split_patterns_are_checked(void **state)
 
     (void)state;
     for (i = 0; i < sizeof rows / sizeof *rows; i++) {
-        snprintf(pre, sizeof pre,
-                 "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},"
-                 "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}",
-                 rows[i].regex);
+        snprintf(
+            pre, sizeof pre,
+            "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},"
+            "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":"
+            "false}]}",
+            rows[i].regex);
         refuse(json_text("", "[]", "[]", pre, "", ""), rows[i].want, rows[i].part);
     }
 }
 
 static void hostile_split_pattern_stops(void **state)
 {
-    struct crl_tok *tok = parse_ok(json_text("", "[]", "[]",
-                                             "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-                                             "\"pattern\":{\"Regex\":\"(a+)+[bd]\"},\"behavior\":\"Isolated\"},"
-                                             "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}",
-                                             "", ""));
+    struct crl_tok *tok =
+        parse_ok(json_text("", "[]", "[]",
+                           "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+                           "\"pattern\":{\"Regex\":\"(a+)+[bd]\"},\"behavior\":\"Isolated\"},"
+                           "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}",
+                           "", ""));
     struct crl_ids ids = { NULL, 0, 0 };
     struct crl_err err = { "" };
 
     (void)state;
-    assert_int_equal(crl_tok_encode(tok, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", 44, 0, &ids, &err), CRL_ERANGE);
+    assert_int_equal(crl_tok_encode(tok, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", 44, 0, &ids, &err),
+                     CRL_ERANGE);
     assert_int_equal(ids.n, 0);
     assert_non_null(strstr(err.text, "splitting"));
     crl_ids_fini(&ids);
@@ -317,7 +331,8 @@ static char *ranks_text(const char *tail)
     for (rank = 0; rank < 256; rank++) {
         int b = 255 - rank;
 
-        n += (size_t)snprintf(out + n, sizeof out - n, "%c%c== %d\n", digits64[b >> 2], digits64[(b & 3) << 4], rank);
+        n += (size_t)snprintf(out + n, sizeof out - n, "%c%c== %d\n", digits64[b >> 2],
+                              digits64[(b & 3) << 4], rank);
     }
     snprintf(out + n, sizeof out - n, "%s", tail);
     return out;
@@ -482,14 +497,15 @@ static void every_failed_allocation_is_reported(void **state)
         crl_ids_fini(&ids);
         crl_tok_close(tok);
         if (!st) break;
-        assert_true(st == CRL_ENOMEM || st == CRL_EFORMAT);
+        assert_int_equal(st, CRL_ENOMEM);
         assert_true(k < 1000);
     }
     assert_true(k > 10);
 }
 
 /* What is printed after each id, joined by "." */
-static void expect_stream(const struct crl_tok *tok, unsigned flags, const int32_t *ids, size_t n, const char *want)
+static void expect_stream(const struct crl_tok *tok, unsigned flags, const int32_t *ids, size_t n,
+                          const char *want)
 {
     struct crl_detok d;
     struct crl_str out = { NULL, 0, 0 };
@@ -505,8 +521,8 @@ static void expect_stream(const struct crl_tok *tok, unsigned flags, const int32
     crl_str_fini(&out);
 }
 
-#define STREAM(tok, flags, want, ...)                                                                                \
-    expect_stream(tok, flags, (const int32_t[]){ __VA_ARGS__ },                                                      \
+#define STREAM(tok, flags, want, ...)                                                                        \
+    expect_stream(tok, flags, (const int32_t[]){ __VA_ARGS__ },                                              \
                   sizeof(const int32_t[]){ __VA_ARGS__ } / sizeof(int32_t), want)
 
 static void decoder_holds_back_incomplete_characters(void **state)
@@ -515,10 +531,13 @@ static void decoder_holds_back_incomplete_characters(void **state)
 
     (void)state;
     STREAM(tok, 0, "a....\xf0\x9f\x99\x82.b.", 'a', 0xf0, 0x9f, 0x99, 0x82, 'b');
-    STREAM(tok, 0, "..\xef\xbf\xbd""a.", 0xe2, 0x82, 'a');           /* given up by what follows */
-    STREAM(tok, 0, "..\xef\xbf\xbd", 0xe2, 0x82);                    /* given up at the end */
+    STREAM(tok, 0,
+           "..\xef\xbf\xbd"
+           "a.",
+           0xe2, 0x82, 'a');                      /* given up by what follows */
+    STREAM(tok, 0, "..\xef\xbf\xbd", 0xe2, 0x82); /* given up at the end */
     STREAM(tok, 0, ".\xef\xbf\xbd.\xef\xbf\xbd.\xc3\xa9.", 0xe2, 0xc3, 0xc3, 0xa9);
-    STREAM(tok, 0, ".\xef\xbf\xbd\xef\xbf\xbd.", 0xf0, 0x80);        /* 0x80 cannot follow 0xf0 */
+    STREAM(tok, 0, ".\xef\xbf\xbd\xef\xbf\xbd.", 0xf0, 0x80); /* 0x80 cannot follow 0xf0 */
     STREAM(tok, 0, "hello..x.", 259, 301, 'x');
     STREAM(tok, CRL_DETOK_NAMES, "hello.<|eot|>.x.", 259, 301, 'x');
     STREAM(tok, 0, ".\xef\xbf\xbd.x.", 0xc3, 301, 'x'); /* a special token ends the character */
@@ -526,7 +545,8 @@ static void decoder_holds_back_incomplete_characters(void **state)
 }
 
 /* Call fn for every line of a golden file of JSON objects; returns the lines. */
-static size_t each_line(const char *name, void (*fn)(const struct crl_tok *, const json_t *), const struct crl_tok *tok)
+static size_t each_line(const char *name, void (*fn)(const struct crl_tok *, const json_t *),
+                        const struct crl_tok *tok)
 {
     const char *top = getenv("srcdir");
     char path[4096], *text, *line, *stop;
@@ -553,7 +573,8 @@ static void expect_json_ids(const struct crl_tok *tok, const json_t *text, const
     struct crl_ids ids = { NULL, 0, 0 };
     size_t i;
 
-    assert_int_equal(crl_tok_encode(tok, json_string_value(text), json_string_length(text), flags, &ids, NULL), CRL_OK);
+    assert_int_equal(
+        crl_tok_encode(tok, json_string_value(text), json_string_length(text), flags, &ids, NULL), CRL_OK);
     for (i = 0; i < ids.n && i < json_array_size(want); i++)
         if (ids.v[i] != json_integer_value(json_array_get(want, i)))
             fail_msg("\"%s\": id %zu is %d, expected %d", json_string_value(text), i, ids.v[i],
@@ -656,8 +677,8 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* One run of n times the same character; the time must grow nearly as n does. A pattern engine that gives up, or work
- * that grows with the square, shows here. */
+/* One run of n times the same character; the time must grow nearly as n does. A pattern engine that gives up,
+ * or work that grows with the square, shows here. */
 static void a_million_of_one_character_takes_linear_time(void **state)
 {
     static const char *const units[] = { "a", "A", " ", "\n", "-", "7", "\xe4\xb8\xad", "\xcc\x81" };
@@ -668,7 +689,8 @@ static void a_million_of_one_character_takes_linear_time(void **state)
     size_t i;
 
     (void)state;
-    snprintf(small_path, sizeof small_path, "%s/tests/golden/tokenizer/small/tokenizer.json", top ? top : ".");
+    snprintf(small_path, sizeof small_path, "%s/tests/golden/tokenizer/small/tokenizer.json",
+             top ? top : ".");
     if (crl_tok_open(&tok, path ? path : small_path, &err)) fail_msg("%s", err.text);
     for (i = 0; i < sizeof units / sizeof *units; i++) {
         size_t w = strlen(units[i]), n = 1000000 / w, k;
@@ -686,7 +708,7 @@ static void a_million_of_one_character_takes_linear_time(void **state)
         assert_int_equal(crl_tok_decode(tok, ids.v, ids.n, 0, &back, NULL), CRL_OK);
         assert_int_equal(back.len, n * w + 1);
         assert_memory_equal(back.s, text, back.len);
-        /* half a second is usual; quadratic work on a million bytes takes many minutes, sanitizers a factor of ten */
+        /* half a second is usual, ten times that under the sanitizers; quadratic work takes many minutes */
         if (t > 30) fail_msg("a run of %zu times \"%s\" took %.1f s", n, units[i], t);
         crl_ids_fini(&ids);
         crl_str_fini(&back);

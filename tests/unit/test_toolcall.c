@@ -41,7 +41,8 @@ static void json_calls_are_read(void **state)
     expect("{\"name\": \"f\", \"parameters\": {\"a\": 1}}", F1);
     expect(" \n{\"name\": \"f\", \"arguments\": {\"a\": 1}} \n", F1);
     expect("{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"a\": 1}}", F1);
-    expect("{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}}", F1);
+    expect("{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}}",
+           F1);
     expect("{\"type\": \"function\", \"name\": \"f\"}", F0);
     expect("{\"function\": \"f\", \"parameters\": {\"a\": 1}}", F1);
     expect("{\"name\": \"f\", \"parameters\": null}", F0);
@@ -77,15 +78,17 @@ static void python_calls_are_read(void **state)
     expect("[ f ( a = 1 , ) , ]", F1);
     expect("[f()]", F0);
     expect("[f({\"a\": 1})]", F1);
-    expect("[f(a=1), my.g(s='x', t=\"y\")]",
-           "[{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"my.g\",\"arguments\":{\"s\":\"x\",\"t\":\"y\"}}]");
+    expect("[f(a=1), my.g(s='x', t=\"y\")]", "[{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"my.g\","
+                                             "\"arguments\":{\"s\":\"x\",\"t\":\"y\"}}]");
     expect("[f(a=-1, b=+2.5, c=1e3, d=.5, e=1_000, f=0xff, g=0b101, h=0o17, i=5.)]",
-           "[{\"name\":\"f\",\"arguments\":{\"a\":-1,\"b\":2.5,\"c\":1000.0,\"d\":0.5,\"e\":1000,\"f\":255,\"g\":5,"
+           "[{\"name\":\"f\",\"arguments\":{\"a\":-1,\"b\":2.5,\"c\":1000.0,\"d\":0.5,\"e\":1000,\"f\":255,"
+           "\"g\":5,"
            "\"h\":15,\"i\":5.0}}]");
     expect("[f(a=True, b=False, c=None, d=true, e=null)]",
            "[{\"name\":\"f\",\"arguments\":{\"a\":true,\"b\":false,\"c\":null,\"d\":true,\"e\":null}}]");
     expect("[f(a=[1, [2, 'x'], {}], b={'k': {'z': (1, 2)}, \"l\": []}, c=(1,), d=(3), e=())]",
-           "[{\"name\":\"f\",\"arguments\":{\"a\":[1,[2,\"x\"],{}],\"b\":{\"k\":{\"z\":[1,2]},\"l\":[]},\"c\":[1],\"d\":3,"
+           "[{\"name\":\"f\",\"arguments\":{\"a\":[1,[2,\"x\"],{}],\"b\":{\"k\":{\"z\":[1,2]},\"l\":[]},"
+           "\"c\":[1],\"d\":3,"
            "\"e\":[]}}]");
     expect("[f(a=9223372036854775807, b=-9223372036854775807)]",
            "[{\"name\":\"f\",\"arguments\":{\"a\":9223372036854775807,\"b\":-9223372036854775807}}]");
@@ -95,7 +98,8 @@ static void python_strings_are_read(void **state)
 {
     (void)state;
     expect("[f(s='it\\'s \"q\" \\\\ \\n\\t\\x41\\u00e9\\U0001F642\\101\\q')]",
-           "[{\"name\":\"f\",\"arguments\":{\"s\":\"it's \\\"q\\\" \\\\ \\n\\tA\xc3\xa9\xf0\x9f\x99\x82""A\\\\q\"}}]");
+           "[{\"name\":\"f\",\"arguments\":{\"s\":\"it's \\\"q\\\" \\\\ \\n\\tA\xc3\xa9\xf0\x9f\x99\x82"
+           "A\\\\q\"}}]");
     expect("[f(s=\"a\" 'b'\n\"c\")]", "[{\"name\":\"f\",\"arguments\":{\"s\":\"abc\"}}]");
     expect("[f(s=r'\\n', t=u\"x\")]", "[{\"name\":\"f\",\"arguments\":{\"s\":\"\\\\n\",\"t\":\"x\"}}]");
     expect("[f(s='''a\n'b' ''c''', t=\"\"\"\"x\"\"\")]",
@@ -131,7 +135,8 @@ static void markers_are_tolerated(void **state)
     expect("<|python_start|><|python_end|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}<|eot|>", F1);
     expect("<|python_start|>[f(a=1)]<|python_end|><|eom|>", F1);
     expect("[f(a=1)]<|python_end|>", F1);
-    expect("<|python_start|>brave_search.call(query='x')", "[{\"name\":\"brave_search\",\"arguments\":{\"query\":\"x\"}}]");
+    expect("<|python_start|>brave_search.call(query='x')",
+           "[{\"name\":\"brave_search\",\"arguments\":{\"query\":\"x\"}}]");
     expect("<|python_start|>Let me look.<|python_end|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}", F1);
     expect("<|python_start|>", NULL);
     expect("<|python_start|>print(1)<|python_end|>", NULL);
@@ -140,16 +145,59 @@ static void markers_are_tolerated(void **state)
 static void everything_else_is_plain_text(void **state)
 {
     static const char *const rows[] = {
-        "", " ", "Hello.", "f(a=1)", "print('x')", "[]", "{}", "[1, 2]", "null", "7", "\"x\"",
-        "{\"name\": \"Bob\", \"age\": 3}", "{\"name\": \"Bob\"}", "{\"name\": \"\", \"parameters\": {}}",
-        "{\"name\": 7, \"parameters\": {}}", "{\"name\": \"f\", \"parameters\": [1]}",
-        "{\"name\": \"f\", \"parameters\": \"x\"}", "{\"name\": \"f\", \"parameters\": {}} is the call",
-        "Call {\"name\": \"f\", \"parameters\": {}}", "[{\"name\": \"f\", \"parameters\": {}}, 7]",
-        "{\"name\": \"f\", \"parameters\": {", "[f(a=1)", "[f(a=1)] done", "[f(1)]", "[f(a=1, 2)]", "[f(a=1 b=2)]",
-        "[f(a=x)]", "[f(a=g())]", "[f(a=1+1)]", "[f(a=1, a=2)]", "[f(a=007)]", "[f(a=1.2.3)]", "[f(a=1e999)]",
-        "[f(a=--)]", "[f(a=0x)]", "[f(a=0b2)]", "[f(a=)]", "[f(=1)]", "[f a=1]", "[f(a={1: 2})]", "[f(a={'x' 1})]",
-        "[f(a=[1 2])]", "[f(a=1)(b=2)]", "[,f()]", "[f(),,g()]", "[f() g()]", "[a, b](c)", "[1](x=2)", "[link](http://x)",
-        "import os; os.call(x=1)", ".call(x=1)", "brave_search.call(query='x').y", "[f(**{'a': 1})]",
+        "",
+        " ",
+        "Hello.",
+        "f(a=1)",
+        "print('x')",
+        "[]",
+        "{}",
+        "[1, 2]",
+        "null",
+        "7",
+        "\"x\"",
+        "{\"name\": \"Bob\", \"age\": 3}",
+        "{\"name\": \"Bob\"}",
+        "{\"name\": \"\", \"parameters\": {}}",
+        "{\"name\": 7, \"parameters\": {}}",
+        "{\"name\": \"f\", \"parameters\": [1]}",
+        "{\"name\": \"f\", \"parameters\": \"x\"}",
+        "{\"name\": \"f\", \"parameters\": {}} is the call",
+        "Call {\"name\": \"f\", \"parameters\": {}}",
+        "[{\"name\": \"f\", \"parameters\": {}}, 7]",
+        "{\"name\": \"f\", \"parameters\": {",
+        "[f(a=1)",
+        "[f(a=1)] done",
+        "[f(1)]",
+        "[f(a=1, 2)]",
+        "[f(a=1 b=2)]",
+        "[f(a=x)]",
+        "[f(a=g())]",
+        "[f(a=1+1)]",
+        "[f(a=1, a=2)]",
+        "[f(a=007)]",
+        "[f(a=1.2.3)]",
+        "[f(a=1e999)]",
+        "[f(a=--)]",
+        "[f(a=0x)]",
+        "[f(a=0b2)]",
+        "[f(a=)]",
+        "[f(=1)]",
+        "[f a=1]",
+        "[f(a={1: 2})]",
+        "[f(a={'x' 1})]",
+        "[f(a=[1 2])]",
+        "[f(a=1)(b=2)]",
+        "[,f()]",
+        "[f(),,g()]",
+        "[f() g()]",
+        "[a, b](c)",
+        "[1](x=2)",
+        "[link](http://x)",
+        "import os; os.call(x=1)",
+        ".call(x=1)",
+        "brave_search.call(query='x').y",
+        "[f(**{'a': 1})]",
     };
     size_t i;
 
@@ -162,10 +210,9 @@ static void everything_else_is_plain_text(void **state)
 static void deep_nesting_is_plain_text(void **state)
 {
     enum { N = 200000 };
-    char *text = malloc(N + 16);
+    static char text[N + 16];
 
     (void)state;
-    assert_non_null(text);
     memcpy(text, "[f(a=", 5);
     memset(text + 5, '[', N);
     expect_n(text, N + 5, NULL);
@@ -177,14 +224,14 @@ static void deep_nesting_is_plain_text(void **state)
     expect_n(text, N, NULL);
     memset(text, '{', N);
     expect_n(text, N, NULL);
-    free(text);
 }
 
 /* Every prefix of a good reply is read or refused within its bounds; the sanitizers watch. */
 static void every_prefix_is_safe(void **state)
 {
-    static const char reply[] = "<|python_start|>[f(a=[1, 'x\\u00e9', {\"k\": (True, None)}], b=r\"\\d\", c=-0x1f), g.call()]"
-                                "<|python_end|>";
+    static const char reply[] =
+        "<|python_start|>[f(a=[1, 'x\\u00e9', {\"k\": (True, None)}], b=r\"\\d\", c=-0x1f), g.call()]"
+        "<|python_end|>";
     size_t n;
 
     (void)state;
