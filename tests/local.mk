@@ -1,7 +1,7 @@
 # Unit tests on cmocka; each program is one file tests/unit/test_<module>.c with what it tests linked in.
 if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
-UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint
+UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store
@@ -20,6 +20,10 @@ endif
 %C%_unit_test_checkpoint_SOURCES = %D%/unit/test_checkpoint.c %D%/unit/stage.c %D%/unit/stage.h
 %C%_unit_test_checkpoint_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_checkpoint_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_convert_SOURCES = %D%/unit/test_convert.c %D%/unit/stage.c %D%/unit/stage.h
+%C%_unit_test_convert_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_convert_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_tok_SOURCES = %D%/unit/test_tok.c
 %C%_unit_test_tok_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
