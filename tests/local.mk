@@ -46,9 +46,12 @@ endif
 %C%_unit_test_store_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
-STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh %D%/check_selftest.sh
+STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \
+    %D%/check_symbols.sh %D%/check_selftest.sh
 dist_check_SCRIPTS += $(STYLE_CHECKS)
+if !SANITIZE
 TESTS += $(STYLE_CHECKS)
+endif
 
 # The text path against reference logits; the mutation tests link this program with a damaged object.
 check_PROGRAMS += %D%/golden_logits
