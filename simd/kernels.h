@@ -36,13 +36,31 @@ typedef void crl_gemm_f_fn(float *y, size_t y_stride, const float *x, size_t x_s
 typedef size_t crl_pack_q4_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 typedef size_t crl_pack_q8_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
 
+/* The same for float panels, [k_pad][16] floats each: the float32 key/value cache. */
+
+/* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i]; weight NULL: without. out may be x. Squares are summed in 16
+ * lanes, x[i] in lane i % 16, fused, and the lanes folded by halves. */
+typedef void crl_rms_norm_fn(float *out, const float *x, const float *weight, size_t n, float eps);
+
+/* 32 values up * silu(gate) of a tile of 64: gate 0 .. 15, up 0 .. 15, gate 16 .. 31, up 16 .. 31. */
+typedef void crl_swiglu_fn(float *out, const float *tile);
+
+/* One step of an online softmax over n scores: *max becomes the larger of *max and all scale * s; s becomes
+ * exp(scale * s - *max); their sum is added to *sum, which is first multiplied by the factor that is returned:
+ * exp(old *max - *max), or 0 at the first step (*sum 0). Sums in 16 lanes folded by halves. simd/exp.h. */
+typedef float crl_softmax_fn(float *s, size_t n, float scale, float *max, float *sum);
+
 /* operation, type of its function */
-#define CRL_SIMD_OPS(OP)       \
-    OP(act_row, crl_act_row_fn) \
-    OP(gemm_q8, crl_gemm_q_fn)  \
-    OP(gemm_q4, crl_gemm_q_fn)  \
-    OP(gemm_bf16, crl_gemm_f_fn) \
-    OP(pack_q8, crl_pack_q8_fn)  \
+#define CRL_SIMD_OPS(OP)          \
+    OP(act_row, crl_act_row_fn)   \
+    OP(gemm_q8, crl_gemm_q_fn)    \
+    OP(gemm_q4, crl_gemm_q_fn)    \
+    OP(gemm_bf16, crl_gemm_f_fn)  \
+    OP(gemm_f32, crl_gemm_f_fn)   \
+    OP(rms_norm, crl_rms_norm_fn) \
+    OP(swiglu, crl_swiglu_fn)     \
+    OP(softmax, crl_softmax_fn)   \
+    OP(pack_q8, crl_pack_q8_fn)   \
     OP(pack_q4, crl_pack_q4_fn)
 
 /* How a kernel is held against entry 0: the same bits, or an error bounded by the magnitudes summed. */

@@ -16,6 +16,10 @@
 #define TYPE_gemm_q8 crl_gemm_q_fn
 #define TYPE_gemm_q4 crl_gemm_q_fn
 #define TYPE_gemm_bf16 crl_gemm_f_fn
+#define TYPE_gemm_f32 crl_gemm_f_fn
+#define TYPE_rms_norm crl_rms_norm_fn
+#define TYPE_swiglu crl_swiglu_fn
+#define TYPE_softmax crl_softmax_fn
 #define TYPE_pack_q8 crl_pack_q8_fn
 #define TYPE_pack_q4 crl_pack_q4_fn
 #define K(op, level, fn, tolerance) extern TYPE_##op fn;

@@ -174,6 +174,10 @@ static const struct {
     { "gemm_q8", CRL_Q8, check_gemm, bench_gemm },
     { "gemm_q4", CRL_Q4, check_gemm, bench_gemm },
     { "gemm_bf16", CRL_BF16, check_gemm, bench_gemm },
+    { "gemm_f32", CRL_F32, check_float, bench_float },
+    { "rms_norm", CRL_F32, check_float, bench_float },
+    { "swiglu", CRL_F32, check_float, bench_float },
+    { "softmax", CRL_F32, check_float, bench_float },
     { "pack_q8", CRL_Q8, check_pack, bench_pack },
     { "pack_q4", CRL_Q4, check_pack, bench_pack },
 };

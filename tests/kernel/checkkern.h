@@ -60,6 +60,7 @@ void fill_row(float *out, size_t k, size_t row, enum fill fill, uint64_t *state)
 
 bool check_act(const struct crl_kernel_row *row);
 bool check_gemm(const struct crl_kernel_row *row, enum crl_format format);
+bool check_float(const struct crl_kernel_row *row, enum crl_format format);
 bool check_pack(const struct crl_kernel_row *row, enum crl_format format);
 
 /* Processor seconds of this thread: what others do on the machine counts less. */
@@ -68,6 +69,7 @@ double cpu_s(void);
 /* Time one row and print it: products with n = 1024, k = 5120 for m = 1, 6, 48, 512; rows and panels of k = 5120. */
 void bench_act(const struct crl_kernel_row *row);
 void bench_gemm(const struct crl_kernel_row *row, enum crl_format format);
+void bench_float(const struct crl_kernel_row *row, enum crl_format format);
 void bench_pack(const struct crl_kernel_row *row, enum crl_format format);
 
 #endif

@@ -1,0 +1,134 @@
+/* float.c - operations on float rows with AVX2: the same bits as simd/scalar/float.c, the product apart. */
+#ifndef __AVX2__
+#error "compile with the AVX2 flags"
+#endif
+#include "simd/exp.h"
+#include "simd/kernels.h"
+#include "simd/x86.h"
+
+crl_rms_norm_fn crl_rms_norm_avx2;
+crl_swiglu_fn crl_swiglu_avx2;
+crl_softmax_fn crl_softmax_avx2;
+crl_gemm_f_fn crl_gemm_f32_avx2;
+
+/* crl_exp of 8 values; n stays within -126 .. 127, so 2^n is built from its exponent. */
+CRL_INLINE __m256 exp8(__m256 x)
+{
+    __m256 n, r, p;
+
+    x = _mm256_min_ps(_mm256_set1_ps(CRL_EXP_HI), _mm256_max_ps(_mm256_set1_ps(CRL_EXP_LO), x));
+    n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(CRL_LOG2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    r = _mm256_fmadd_ps(n, _mm256_set1_ps(-CRL_LN2_HI), x);
+    r = _mm256_fmadd_ps(n, _mm256_set1_ps(-CRL_LN2_LO), r);
+    p = _mm256_fmadd_ps(_mm256_set1_ps(CRL_EXP_C7), r, _mm256_set1_ps(CRL_EXP_C6));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(CRL_EXP_C5));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(CRL_EXP_C4));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(CRL_EXP_C3));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(CRL_EXP_C2));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(
+                                _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
+}
+
+/* Lanes 0-7 in a, 8-15 in b, folded by halves. */
+CRL_INLINE float fold(__m256 a, __m256 b)
+{
+    __m256 v = _mm256_add_ps(a, b);
+    __m128 h = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+    h = _mm_add_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_add_ss(h, _mm_movehdup_ps(h)));
+}
+
+void crl_rms_norm_avx2(float *out, const float *x, const float *weight, size_t n, float eps)
+{
+    __m256 a = _mm256_setzero_ps(), b = a;
+    float lane[16], r;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        __m256 u = _mm256_loadu_ps(x + i), v = _mm256_loadu_ps(x + i + 8);
+        a = _mm256_fmadd_ps(u, u, a);
+        b = _mm256_fmadd_ps(v, v, b);
+    }
+    _mm256_storeu_ps(lane, a);
+    _mm256_storeu_ps(lane + 8, b);
+    for (size_t j = i; j < n; j++) lane[j - i] = fmaf(x[j], x[j], lane[j - i]);
+    r = 1 / __builtin_sqrtf(fold(_mm256_loadu_ps(lane), _mm256_loadu_ps(lane + 8)) / (float)n + eps);
+    for (i = 0; i + 8 <= n; i += 8) {
+        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(r));
+        _mm256_storeu_ps(out + i, weight ? _mm256_mul_ps(v, _mm256_loadu_ps(weight + i)) : v);
+    }
+    for (; i < n; i++) out[i] = weight ? x[i] * r * weight[i] : x[i] * r;
+}
+
+void crl_swiglu_avx2(float *out, const float *tile)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
+
+    CRL_UNROLL for (int q = 0; q < 4; q++) {
+        const float *g = tile + q / 2 * 32 + q % 2 * 8;
+        __m256 gate = _mm256_loadu_ps(g), up = _mm256_loadu_ps(g + 16);
+        __m256 e = exp8(_mm256_xor_ps(gate, sign));
+        _mm256_storeu_ps(out + 8 * q, _mm256_mul_ps(up, _mm256_div_ps(gate, _mm256_add_ps(one, e))));
+    }
+}
+
+float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
+{
+    float lane[16], best = *max, shrink;
+    __m256 a, b, top;
+    size_t j = 0;
+
+    for (; j < n; j++) { /* short and seldom the bottleneck: the compiler may have it */
+        s[j] *= scale;
+        if (s[j] > best) best = s[j];
+    }
+    shrink = *sum > 0 ? crl_exp(*max - best) : 0;
+    top = _mm256_set1_ps(best);
+    a = b = _mm256_setzero_ps();
+    for (j = 0; j + 16 <= n; j += 16) {
+        __m256 u = exp8(_mm256_sub_ps(_mm256_loadu_ps(s + j), top));
+        __m256 v = exp8(_mm256_sub_ps(_mm256_loadu_ps(s + j + 8), top));
+        _mm256_storeu_ps(s + j, u);
+        _mm256_storeu_ps(s + j + 8, v);
+        a = _mm256_add_ps(a, u);
+        b = _mm256_add_ps(b, v);
+    }
+    _mm256_storeu_ps(lane, a);
+    _mm256_storeu_ps(lane + 8, b);
+    for (size_t t = j; t < n; t++) {
+        s[t] = crl_exp(s[t] - best);
+        lane[t - j] += s[t];
+    }
+    *sum = *sum * shrink + fold(_mm256_loadu_ps(lane), _mm256_loadu_ps(lane + 8));
+    *max = best;
+    return shrink;
+}
+
+/* One row of x against 8 rows of a panel; four sums, k modulo 4. */
+static void half(float *y, const float *x, const float *panel, size_t kp)
+{
+    __m256 s[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+
+    for (size_t k = 0; k < kp; k += 4, panel += 64) {
+        CRL_UNROLL for (int j = 0; j < 4; j++)
+            s[j] = _mm256_fmadd_ps(_mm256_set1_ps(x[k + (size_t)j]), _mm256_load_ps(panel + 16 * j), s[j]);
+    }
+    _mm256_storeu_ps(y, _mm256_add_ps(_mm256_add_ps(s[0], s[2]), _mm256_add_ps(s[1], s[3])));
+}
+
+void crl_gemm_f32_avx2(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m, const struct crl_mat *w,
+                       size_t lo, size_t hi)
+{
+    size_t kp = crl_k_pad(w->k);
+
+    for (size_t p = lo; p < hi; p++) {
+        const float *panel = (const float *)(const void *)(w->panel + p * w->panel_bytes);
+        for (size_t i = 0; i < m; i++) {
+            half(y + i * y_stride + p * CRL_PANEL_ROWS, x + i * x_stride, panel, kp);
+            half(y + i * y_stride + p * CRL_PANEL_ROWS + 8, x + i * x_stride, panel + 8, kp);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+/* check_float.c - operations on float rows: the same bits as simd/scalar/float.c, products of float panels within the
+ * bound of rounding. */
+#include "tests/kernel/checkkern.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+crl_rms_norm_fn crl_rms_norm_scalar;
+crl_swiglu_fn crl_swiglu_scalar;
+crl_softmax_fn crl_softmax_scalar;
+crl_gemm_f_fn crl_gemm_f32_scalar;
+
+/* Equal bits, any NaN equal to any other. */
+static bool equal(const char *what, const float *got, const float *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(got + i, want + i, sizeof *got) && !(isnan(got[i]) && isnan(want[i])))
+            return differs(what, i, got[i], want[i], 0);
+    return true;
+}
+
+static bool norm_once(crl_rms_norm_fn *fn, const float *x, const float *weight, size_t k)
+{
+    float *got = guarded(SLOT_Y, k * sizeof *got, sizeof *got), *want = malloc(k * sizeof *want);
+    bool ok;
+
+    fn(got, x, weight, k, 1e-5f);
+    crl_rms_norm_scalar(want, x, weight, k, 1e-5f);
+    ok = equal("normed value", got, want, k) && before_is_untouched(got);
+    if (ok) { /* in place */
+        memcpy(got, x, k * sizeof *got);
+        fn(got, got, weight, k, 1e-5f);
+        ok = equal("value normed in place", got, want, k);
+    }
+    free(want);
+    return ok;
+}
+
+static bool check_norm(const struct crl_kernel_row *row)
+{
+    for (size_t i = 0; i < n_check_k; i++)
+        for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+            uint64_t state;
+            float *x, *weight;
+
+            at.k = check_k[i];
+            state = place_seed();
+            x = guarded(SLOT_X, at.k * sizeof *x, sizeof *x);
+            weight = guarded(SLOT_ROWS, at.k * sizeof *weight, sizeof *weight);
+            for (size_t r = 0; r < 5; r++) {
+                fill_row(x, at.k, r, at.fill, &state);
+                fill_row(weight, at.k, r, FILL_RANDOM, &state);
+                if (!norm_once((crl_rms_norm_fn *)row->fn, x, r % 2 ? weight : NULL, at.k)) return false;
+            }
+        }
+    return true;
+}
+
+static bool check_swiglu(const struct crl_kernel_row *row)
+{
+    at.k = 64;
+    for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+        uint64_t state = place_seed();
+        float want[32], *tile = guarded(SLOT_X, 64 * sizeof *tile, sizeof *tile);
+
+        for (size_t r = 0; r < 40; r++) {
+            float *got = guarded(SLOT_Y, sizeof want, sizeof *got);
+            fill_row(tile, 64, r, at.fill, &state);
+            for (size_t j = 0; j < 64; j++) tile[j] *= (float)(1 + r * 4); /* far into both ends of the sigmoid */
+            ((crl_swiglu_fn *)row->fn)(got, tile);
+            crl_swiglu_scalar(want, tile);
+            if (!equal("gated value", got, want, 32) || !before_is_untouched(got)) return false;
+        }
+    }
+    return true;
+}
+
+/* Three steps in a row, so that the running maximum moves and stays. */
+static bool softmax_once(crl_softmax_fn *fn, const float *s, size_t k)
+{
+    float *got = guarded(SLOT_Y, k * sizeof *got, sizeof *got), *want = malloc(k * sizeof *want);
+    float max[2] = { -INFINITY, -INFINITY }, sum[2] = { 0, 0 }, shrink[2];
+    bool ok = true;
+
+    for (int step = 0; ok && step < 3; step++) {
+        for (size_t j = 0; j < k; j++) got[j] = want[j] = s[j] * (float)(step == 1 ? 0.25 : 1 + step);
+        shrink[0] = fn(got, k, 0.125f, &max[0], &sum[0]);
+        shrink[1] = crl_softmax_scalar(want, k, 0.125f, &max[1], &sum[1]);
+        ok = equal("weight", got, want, k) && equal("factor", &shrink[0], &shrink[1], 1) &&
+             equal("maximum", &max[0], &max[1], 1) && equal("sum", &sum[0], &sum[1], 1);
+    }
+    free(want);
+    return ok;
+}
+
+static bool check_softmax(const struct crl_kernel_row *row)
+{
+    for (at.k = 1; at.k <= 67; at.k++)
+        for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+            uint64_t state = place_seed();
+            float *s = guarded(SLOT_X, at.k * sizeof *s, sizeof *s);
+
+            for (size_t r = 0; r < 5; r++) {
+                fill_row(s, at.k, r, at.fill, &state);
+                if (!softmax_once((crl_softmax_fn *)row->fn, s, at.k)) return false;
+            }
+        }
+    return true;
+}
+
+/* y of m rows against float panels, whole and row by row. */
+static bool product_once(crl_gemm_f_fn *fn, const float *x, size_t m, const struct crl_mat *w)
+{
+    size_t kp = crl_k_pad(w->k), np = crl_n_panel(w->n), stride = np * CRL_PANEL_ROWS;
+    float *got = guarded(SLOT_Y, m * stride * sizeof *got, sizeof *got), *want = malloc(m * stride * sizeof *want);
+    bool ok = true;
+
+    crl_gemm_f32_scalar(want, stride, x, kp, m, w, 0, np);
+    fn(got, stride, x, kp, m, w, 0, np);
+    for (size_t i = 0; ok && i < m * stride; i++) {
+        const float *panel = (const float *)(const void *)(w->panel + i % stride / 16 * w->panel_bytes) + i % 16;
+        double sum = 0;
+        for (size_t j = 0; j < kp; j++) sum += fabs((double)x[i / stride * kp + j] * panel[16 * j]);
+        sum *= (double)(w->k + 8) * FLT_EPSILON / 2;
+        if (fabs((double)got[i] - want[i]) > sum + FLT_MIN) ok = differs("y", i, got[i], want[i], sum);
+    }
+    for (size_t i = 0; ok && i < m; i++)
+        for (size_t p = 0; p < np; p++) fn(want + i * stride, stride, x + i * kp, kp, 1, w, p, p + 1);
+    ok = ok && equal("y of a row alone", got, want, m * stride);
+    free(want);
+    return ok;
+}
+
+static bool check_product(const struct crl_kernel_row *row)
+{
+    for (size_t i = 0; i < n_check_k; i++)
+        for (at.m = 1; at.m <= CHECK_M; at.m++) {
+            size_t n_panel = 1 + at.m % 3, kp = crl_k_pad(check_k[i]);
+            uint64_t state;
+            float *x, *w;
+            struct crl_mat mat = { .format = CRL_F32, .k = check_k[i] };
+
+            at.k = check_k[i];
+            at.n = n_panel * CRL_PANEL_ROWS;
+            at.fill = FILL_RANDOM;
+            state = place_seed();
+            x = guarded(SLOT_X, at.m * kp * sizeof *x, sizeof *x);
+            w = guarded(SLOT_W, at.n * kp * sizeof *w, CRL_ALIGN);
+            for (size_t j = 0; j < at.m * kp; j++) x[j] = j % kp < at.k ? rnd_normal(&state) : 0;
+            for (size_t j = 0; j < at.n * kp; j++) w[j] = rnd_normal(&state);
+            mat.n = at.n;
+            mat.panel = (const unsigned char *)w;
+            mat.panel_bytes = CRL_PANEL_ROWS * kp * sizeof *w;
+            if (!product_once((crl_gemm_f_fn *)row->fn, x, at.m, &mat)) return false;
+        }
+    return true;
+}
+
+bool check_float(const struct crl_kernel_row *row, enum crl_format format)
+{
+    (void)format;
+    at.m = at.n = 1;
+    if (!strcmp(row->op, "rms_norm")) return check_norm(row);
+    if (!strcmp(row->op, "swiglu")) return check_swiglu(row);
+    if (!strcmp(row->op, "softmax")) return check_softmax(row);
+    return check_product(row);
+}
+
+void bench_float(const struct crl_kernel_row *row, enum crl_format format)
+{
+    static float x[5120], y[5120];
+    float max = -INFINITY, sum = 0;
+    size_t done = 0;
+    double t0 = cpu_s(), t;
+
+    (void)format;
+    for (size_t j = 0; j < 5120; j++) x[j] = (float)(j % 97) * 0.01f;
+    for (; (t = cpu_s() - t0) < 0.1; done += 5120) {
+        if (!strcmp(row->op, "rms_norm")) ((crl_rms_norm_fn *)row->fn)(y, x, x, 5120, 1e-5f);
+        else if (!strcmp(row->op, "swiglu"))
+            for (size_t j = 0; j < 80; j++) ((crl_swiglu_fn *)row->fn)(y + 32 * j, x + 64 * j);
+        else if (!strcmp(row->op, "softmax"))
+            for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, &max, &sum);
+        else return; /* the product of float panels serves tests and the bf16 recipe: its speed is nobody's limit */
+    }
+    printf("%-28s %8.2f G values/s\n", row->name, (double)done / t * 1e-9);
+}
