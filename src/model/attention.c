@@ -57,10 +57,10 @@ static void place_token(struct crl_forward *f, uint32_t layer, size_t i, size_t 
 
     if (f->model->layer[layer].rope) {
         crl_rope_rotate(k, angle, d / 2);
-        if (cfg->qk_norm) crl_head_norm(k, d, cfg->norm_eps);
+        if (cfg->qk_norm) f->kern->rms_norm(k, k, NULL, d, cfg->norm_eps);
         for (size_t j = 0; j < per_kv; j++) {
             crl_rope_rotate(q + j * d, angle, d / 2);
-            if (cfg->qk_norm) crl_head_norm(q + j * d, d, cfg->norm_eps);
+            if (cfg->qk_norm) f->kern->rms_norm(q + j * d, q + j * d, NULL, d, cfg->norm_eps);
         }
     } else {
         float scale = crl_query_scale(cfg, t->pos);
@@ -69,82 +69,70 @@ static void place_token(struct crl_forward *f, uint32_t layer, size_t i, size_t 
     crl_kv_put(t->segment->kv, layer, (uint32_t)g, t->pos, k, f->v + i * f->kv_stride + g * d);
 }
 
-/* One query's running softmax: largest score, sum of exponentials, weighted sum of values. */
-struct query {
-    float *acc;   /* [d_head] */
-    float *score; /* [CRL_ATTN_KEYS] */
-    float max, sum;
-};
-
-static float dot(const float *a, const float *b, size_t n)
+/* Scores of a block of keys, and sums of a block of values, by the kernel of the cache's type. */
+static void multiply(const struct crl_forward *f, float *y, size_t y_stride, const float *x, size_t x_stride, size_t m,
+                     const struct crl_mat *w)
 {
-    float s[8] = { 0 };
-    size_t i = 0;
+    crl_gemm_f_fn *gemm = w->format == CRL_F32 ? f->kern->gemm_f32 : f->kern->gemm_bf16;
 
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++) s[j] += a[i + j] * b[i + j];
-    for (; i < n; i++) s[0] += a[i] * b[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+    gemm(y, y_stride, x, x_stride, m, w, 0, crl_n_panel(w->n));
 }
 
-/* Take n keys and values into a query (online softmax). */
-static void absorb(struct query *s, const float *q, const float *keys, const float *values, size_t n, size_t d,
-                   float scale)
+/* Softmax weights of one query over a block of which it sees the first `see` keys, and its sums of earlier blocks
+ * brought to the same maximum. */
+static void weigh(const struct crl_forward *f, struct crl_attn *a, size_t n, size_t see, float scale)
 {
-    float max = s->max, shrink;
+    float *p = a->score + n * CRL_KV_BLOCK, *acc = a->acc + n * a->d_out, shrink = 1;
 
-    for (size_t j = 0; j < n; j++) {
-        s->score[j] = dot(q, keys + j * d, d) * scale;
-        if (s->score[j] > max || isnan(s->score[j])) max = s->score[j];
-    }
-    shrink = s->sum > 0 ? expf(s->max - max) : 0;
-    s->sum *= shrink;
-    for (size_t i = 0; i < d; i++) s->acc[i] *= shrink;
-    for (size_t j = 0; j < n; j++) {
-        float p = expf(s->score[j] - max);
-        s->sum += p;
-        for (size_t i = 0; i < d; i++) s->acc[i] += p * values[j * d + i];
-    }
-    s->max = max;
+    if (see) shrink = f->kern->softmax(p, see, scale, &a->max[n], &a->sum[n]);
+    memset(p + see, 0, (CRL_KV_BLOCK - see) * sizeof *p);
+    if (shrink != 1)
+        for (size_t j = 0; j < a->d_out; j++) acc[j] *= shrink;
 }
 
-/* Query heads of kv head g for tokens [i0, i1) of one segment. Each query meets its keys in blocks that start at the
+static void begin(struct crl_forward *f, struct crl_attn *a, size_t i0, size_t g, size_t n_query)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t d = cfg->d_head, per_kv = cfg->n_head / cfg->n_kv_head;
+
+    for (size_t n = 0; n < n_query; n++) {
+        memcpy(a->q + n * a->d_in, f->q + (i0 + n / per_kv) * f->q_stride + (g * per_kv + n % per_kv) * d,
+               d * sizeof *a->q); /* what lies behind stays 0 */
+        a->max[n] = -INFINITY;
+        a->sum[n] = 0;
+    }
+    memset(a->acc, 0, n_query * a->d_out * sizeof *a->acc);
+}
+
+/* Query heads of kv head g for tokens [i0, i1) of one segment. Every query meets its keys in blocks that start at the
  * first key it sees, whatever the batch: the result does not depend on how a prompt was cut. */
 static void attend(struct crl_forward *f, const struct crl_member *me, uint32_t layer, size_t i0, size_t i1, size_t g)
 {
     const struct crl_config *cfg = &f->model->cfg;
-    struct crl_scratch *s = &f->scratch[me->id];
+    struct crl_attn *a = &f->scratch[me->id].attn;
     const struct crl_kv *kv = f->token[i0].segment->kv;
     size_t d = cfg->d_head, per_kv = cfg->n_head / cfg->n_kv_head, n_query = (i1 - i0) * per_kv;
-    size_t first = crl_kv_first(kv, layer, f->token[i0].pos), last = f->token[i1 - 1].pos;
+    size_t last = crl_kv_slot(kv, layer, f->token[i1 - 1].pos);
     float scale = 1 / sqrtf((float)d);
-    float *acc = s->attn, *score = acc + CRL_ATTN_ROWS * per_kv * d, *max = score + CRL_ATTN_KEYS;
-    float *sum = max + CRL_ATTN_ROWS * per_kv;
 
-    for (size_t n = 0; n < n_query; n++) {
-        memset(acc + n * d, 0, d * sizeof *acc);
-        max[n] = -INFINITY;
-        sum[n] = 0;
-    }
-    for (size_t at = first; at <= last; at += CRL_ATTN_KEYS) {
-        size_t n_key = last + 1 - at < CRL_ATTN_KEYS ? last + 1 - at : CRL_ATTN_KEYS;
-        const float *keys = crl_kv_keys(kv, layer, (uint32_t)g, at, n_key, s->keys);
-        const float *values = crl_kv_values(kv, layer, (uint32_t)g, at, n_key, s->values);
+    begin(f, a, i0, g, n_query);
+    for (size_t block = 0; block <= last / CRL_KV_BLOCK; block++) {
+        struct crl_mat keys, values;
 
+        crl_kv_keys(kv, layer, (uint32_t)g, block, &keys);
+        crl_kv_values(kv, layer, (uint32_t)g, block, &values);
+        multiply(f, a->score, CRL_KV_BLOCK, a->q, a->d_in, n_query, &keys);
         for (size_t n = 0; n < n_query; n++) {
-            size_t i = i0 + n / per_kv, pos = f->token[i].pos, see = pos < at ? 0 : pos - at + 1;
-            struct query one = { acc + n * d, score, max[n], sum[n] };
-
-            if (!see) continue;
-            absorb(&one, f->q + i * f->q_stride + (g * per_kv + n % per_kv) * d, keys, values,
-                   see < n_key ? see : n_key, d, scale);
-            max[n] = one.max;
-            sum[n] = one.sum;
+            size_t slot = crl_kv_slot(kv, layer, f->token[i0 + n / per_kv].pos), at = block * CRL_KV_BLOCK;
+            size_t see = slot < at ? 0 : slot - at + 1;
+            weigh(f, a, n, see < CRL_KV_BLOCK ? see : CRL_KV_BLOCK, scale);
         }
+        multiply(f, a->part, a->d_out, a->score, CRL_KV_BLOCK, n_query, &values);
+        for (size_t j = 0; j < n_query * a->d_out; j++) a->acc[j] += a->part[j];
     }
     for (size_t n = 0; n < n_query; n++) {
         float *to = f->attn.x + (i0 + n / per_kv) * f->attn.stride + (g * per_kv + n % per_kv) * d;
-        for (size_t j = 0; j < d; j++) to[j] = acc[n * d + j] / sum[n];
+        for (size_t j = 0; j < d; j++) to[j] = a->acc[n * a->d_out + j] / a->sum[n];
     }
 }
 

@@ -88,11 +88,6 @@ static const struct crl_rows *gather(struct crl_forward *f, const struct crl_mem
     return &f->gathered;
 }
 
-static float silu(float z)
-{
-    return z / (1 + expf(-z));
-}
-
 /* up * silu(gate) of one unit into 32 values of the intermediate row, zero beyond d_ff, and their codes. */
 static void finish_unit(const struct crl_forward *f, const struct crl_rows *mid, size_t row, size_t unit, size_t d_ff,
                         const float *tile)
@@ -101,10 +96,8 @@ static void finish_unit(const struct crl_forward *f, const struct crl_rows *mid,
     float *to = mid->x + row * mid->stride + at;
     struct crl_act one = mid->act;
 
-    for (size_t j = 0; j < UNIT; j++) {
-        const float *gate = tile + j / CRL_PANEL_ROWS * 2 * CRL_PANEL_ROWS + j % CRL_PANEL_ROWS;
-        to[j] = j < left ? gate[CRL_PANEL_ROWS] * silu(gate[0]) : 0;
-    }
+    f->kern->swiglu(to, tile);
+    memset(to + left, 0, (UNIT - left) * sizeof *to);
     one.q += row * one.k_pad + at;
     one.scale += row * one.n_span + unit;
     one.bias += row * (one.k_pad / CRL_BLOCK) + unit;

@@ -3,7 +3,6 @@
 
 #include "model/rope.h"
 
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -45,9 +44,23 @@ static void take_rows(struct crl_rows *r, struct crl_arena *a, size_t m, size_t 
     crl_act_place(&r->act, a, m, k);
 }
 
+static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_config *cfg)
+{
+    size_t n = CRL_ATTN_ROWS * (cfg->n_head / cfg->n_kv_head);
+
+    t->d_in = crl_k_pad(cfg->d_head);
+    t->d_out = round16(cfg->d_head);
+    t->q = crl_arena_take(a, n, t->d_in * sizeof(float));
+    t->score = crl_arena_take(a, n, CRL_KV_BLOCK * sizeof(float));
+    t->part = crl_arena_take(a, n, t->d_out * sizeof(float));
+    t->acc = crl_arena_take(a, n, t->d_out * sizeof(float));
+    t->max = crl_arena_take(a, n, sizeof(float));
+    t->sum = crl_arena_take(a, n, sizeof(float));
+}
+
 static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struct crl_config *cfg, size_t batch_max)
 {
-    size_t used = cfg->n_expert_used ? cfg->n_expert_used : 1, per_kv = cfg->n_head / cfg->n_kv_head;
+    size_t used = cfg->n_expert_used ? cfg->n_expert_used : 1;
 
     s->plan.order = crl_arena_take(a, batch_max, used * sizeof *s->plan.order);
     s->plan.count = crl_arena_take(a, (size_t)cfg->n_expert + 1, sizeof *s->plan.count);
@@ -59,9 +72,7 @@ static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struc
     s->attn_in.stride = crl_k_pad((size_t)cfg->n_head * cfg->d_head);
     crl_act_place(&s->attn_in.act, a, 1, (size_t)cfg->n_head * cfg->d_head);
     s->tile = crl_arena_take(a, batch_max * (1 + used), 64 * sizeof(float));
-    s->keys = crl_arena_take(a, CRL_ATTN_KEYS, cfg->d_head * sizeof(float));
-    s->values = crl_arena_take(a, CRL_ATTN_KEYS, cfg->d_head * sizeof(float));
-    s->attn = crl_arena_take(a, CRL_ATTN_ROWS * per_kv, (cfg->d_head + 2 + CRL_ATTN_KEYS) * sizeof(float));
+    take_attn(&s->attn, a, cfg);
     s->route = crl_arena_take(a, round16(cfg->n_expert), sizeof(float));
 }
 
@@ -157,19 +168,6 @@ void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, si
     f->kern->act_row(&x->act, i, x->x + i * x->stride, k);
 }
 
-void crl_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps)
-{
-    float sum[8] = { 0 }, r;
-    size_t i = 0;
-
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++) sum[j] += x[i + j] * x[i + j];
-    for (; i < n; i++) sum[0] += x[i] * x[i];
-    r = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
-    r = 1 / sqrtf(r / (float)n + eps);
-    for (i = 0; i < n; i++) out[i] = x[i] * r * weight[i];
-}
-
 const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight)
 {
     const struct crl_config *cfg = &f->model->cfg;
@@ -177,13 +175,13 @@ const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_m
 
     if (f->m == 1) {
         struct crl_rows *own = &f->scratch[me->id].in;
-        crl_rms_norm(own->x, f->h, weight, d, cfg->norm_eps);
+        f->kern->rms_norm(own->x, f->h, weight, d, cfg->norm_eps);
         crl_rows_quantise(f, own, 0, d);
         return own;
     }
     crl_team_range(me, f->m, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
-        crl_rms_norm(f->normed.x + i * f->normed.stride, f->h + i * d, weight, d, cfg->norm_eps);
+        f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + i * d, weight, d, cfg->norm_eps);
         crl_rows_quantise(f, &f->normed, i, d);
     }
     crl_team_barrier(me);
@@ -226,8 +224,8 @@ static void head(struct crl_forward *f, const struct crl_member *me)
     if (!f->n_logits) return;
     crl_team_range(me, f->n_logits, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
-        crl_rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, f->model->final_norm, d,
-                     cfg->norm_eps);
+        f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, f->model->final_norm,
+                          d, cfg->norm_eps);
         crl_rows_quantise(f, &f->normed, i, d);
     }
     crl_team_barrier(me);

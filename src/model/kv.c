@@ -5,25 +5,35 @@
 
 #include <string.h>
 
-static size_t value_bytes(enum crl_kv_type type)
+static size_t number_bytes(enum crl_kv_type type)
 {
     return type == CRL_KV_F32 ? 4 : 2;
 }
 
-static size_t layer_slots(const struct crl_config *cfg, uint32_t layer, size_t n_ctx)
+static size_t key_bytes(const struct crl_config *cfg, enum crl_kv_type type)
 {
-    return cfg->uses_rope[layer] && cfg->chunk && cfg->chunk < n_ctx ? cfg->chunk : n_ctx;
+    return CRL_KV_BLOCK * crl_k_pad(cfg->d_head) * number_bytes(type);
+}
+
+static size_t value_bytes(const struct crl_config *cfg, enum crl_kv_type type)
+{
+    return crl_n_panel(cfg->d_head) * CRL_PANEL_ROWS * CRL_KV_BLOCK * number_bytes(type);
+}
+
+static size_t layer_blocks(const struct crl_config *cfg, uint32_t layer, size_t n_ctx)
+{
+    size_t slots = cfg->uses_rope[layer] && cfg->chunk && cfg->chunk < n_ctx ? cfg->chunk : n_ctx;
+
+    return slots / CRL_KV_BLOCK + (slots % CRL_KV_BLOCK > 0);
 }
 
 bool crl_kv_bytes(const struct crl_config *cfg, size_t n_ctx, enum crl_kv_type type, size_t *bytes)
 {
-    size_t total = 0, row = (size_t)cfg->n_kv_head * cfg->d_head * value_bytes(type) * 2;
+    size_t total = 0, block = (key_bytes(cfg, type) + value_bytes(cfg, type)) * cfg->n_kv_head;
 
     for (uint32_t l = 0; l < cfg->n_layer; l++) {
         size_t one;
-        if (!crl_mul_size(row, layer_slots(cfg, l, n_ctx), &one) || one > SIZE_MAX - CRL_ALIGN ||
-            !crl_add_size(total, crl_round_up(one, CRL_ALIGN), &total))
-            return false;
+        if (!crl_mul_size(block, layer_blocks(cfg, l, n_ctx), &one) || !crl_add_size(total, one, &total)) return false;
     }
     *bytes = total;
     return true;
@@ -31,17 +41,17 @@ bool crl_kv_bytes(const struct crl_config *cfg, size_t n_ctx, enum crl_kv_type t
 
 static enum crl_status lay_out(struct crl_kv *kv, const struct crl_config *cfg, struct crl_err *err)
 {
-    size_t row = (size_t)cfg->n_kv_head * cfg->d_head * value_bytes(kv->type) * 2, at = 0;
+    size_t at = 0;
 
     kv->offset = crl_alloc(cfg->n_layer, sizeof *kv->offset);
-    kv->slots = crl_alloc(cfg->n_layer, sizeof *kv->slots);
+    kv->blocks = crl_alloc(cfg->n_layer, sizeof *kv->blocks);
     kv->chunked = crl_alloc(cfg->n_layer, 1);
-    if (!kv->offset || !kv->slots || !kv->chunked) return crl_fail(err, CRL_ENOMEM, "no memory for a key/value cache");
+    if (!kv->offset || !kv->blocks || !kv->chunked) return crl_fail(err, CRL_ENOMEM, "no memory for a key/value cache");
     for (uint32_t l = 0; l < cfg->n_layer; l++) {
         kv->chunked[l] = cfg->uses_rope[l] && cfg->chunk;
-        kv->slots[l] = layer_slots(cfg, l, kv->n_ctx);
+        kv->blocks[l] = layer_blocks(cfg, l, kv->n_ctx);
         kv->offset[l] = at;
-        at += crl_round_up(row * kv->slots[l], CRL_ALIGN);
+        at += (kv->key_bytes + kv->value_bytes) * kv->blocks[l] * kv->n_kv_head;
     }
     return CRL_OK;
 }
@@ -64,8 +74,10 @@ enum crl_status crl_kv_new(struct crl_kv **out, const struct crl_config *cfg, si
     kv->n_kv_head = cfg->n_kv_head;
     kv->d_head = cfg->d_head;
     kv->chunk = cfg->chunk;
+    kv->key_bytes = key_bytes(cfg, type);
+    kv->value_bytes = value_bytes(cfg, type);
     st = lay_out(kv, cfg, err);
-    if (!st) st = crl_region_new(&kv->region, bytes, CRL_NODE_ANY, CRL_REGION_PLAIN, err);
+    if (!st) st = crl_region_new(&kv->region, bytes, CRL_NODE_ANY, CRL_HUGE_TRY, err);
     if (st) {
         crl_kv_free(kv);
         return st;
@@ -79,7 +91,7 @@ void crl_kv_free(struct crl_kv *kv)
     if (!kv) return;
     crl_region_free(&kv->region);
     crl_free(kv->offset);
-    crl_free(kv->slots);
+    crl_free(kv->blocks);
     crl_free(kv->chunked);
     crl_free(kv);
 }
@@ -93,45 +105,57 @@ size_t crl_kv_room(const struct crl_kv *kv)
     return room < to_edge ? room : to_edge;
 }
 
-/* Address of a position's keys (which 0) or values (1). */
-static unsigned char *at(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, unsigned which)
+static unsigned char *key_block(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block)
 {
-    size_t slot = kv->chunked[layer] ? pos % kv->chunk : pos;
-    size_t row = ((size_t)which * kv->n_kv_head + head) * kv->slots[layer] + slot;
+    unsigned char *of_head = kv->region.base + kv->offset[layer] +
+                             (kv->key_bytes + kv->value_bytes) * kv->blocks[layer] * head;
 
-    return kv->region.base + kv->offset[layer] + row * kv->d_head * value_bytes(kv->type);
+    return of_head + kv->key_bytes * block;
 }
 
-static void put(const struct crl_kv *kv, unsigned char *to, const float *x)
+static unsigned char *value_block(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block)
 {
-    if (kv->type == CRL_KV_F32) {
-        memcpy(to, x, kv->d_head * sizeof *x);
-        return;
-    }
-    for (size_t i = 0; i < kv->d_head; i++) crl_put_le16(to + 2 * i, crl_bf16_from_f32(x[i]));
+    return key_block(kv, layer, head, kv->blocks[layer]) + kv->value_bytes * block;
 }
 
-void crl_kv_put(struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, const float *k, const float *v)
+/* Write element (row, k) of a block of panels whose rows have k_pad entries. */
+static void put(const struct crl_kv *kv, unsigned char *block, size_t row, size_t k, size_t k_pad, float x)
 {
-    put(kv, at(kv, layer, head, pos, 0), k);
-    put(kv, at(kv, layer, head, pos, 1), v);
+    unsigned char *panel = block + row / CRL_PANEL_ROWS * CRL_PANEL_ROWS * k_pad * number_bytes(kv->type);
+
+    row %= CRL_PANEL_ROWS;
+    if (kv->type == CRL_KV_F32) memcpy(panel + (k * CRL_PANEL_ROWS + row) * 4, &x, 4);
+    else crl_put_le16(panel + k / 2 * 64 + row * 4 + k % 2 * 2, crl_bf16_from_f32(x));
 }
 
-static const float *rows(const struct crl_kv *kv, const unsigned char *from, size_t n, float *buf)
+void crl_kv_put(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, const float *k, const float *v)
 {
-    if (kv->type == CRL_KV_F32) return (const float *)(const void *)from;
-    for (size_t i = 0; i < n * kv->d_head; i++) buf[i] = crl_bf16_to_f32(crl_le16(from + 2 * i));
-    return buf;
+    size_t slot = crl_kv_slot(kv, layer, pos), row = slot % CRL_KV_BLOCK, d_pad = crl_k_pad(kv->d_head);
+    unsigned char *keys = key_block(kv, layer, head, slot / CRL_KV_BLOCK);
+    unsigned char *values = value_block(kv, layer, head, slot / CRL_KV_BLOCK);
+
+    for (size_t i = 0; i < kv->d_head; i++) put(kv, keys, row, i, d_pad, k[i]);
+    for (size_t i = 0; i < kv->d_head; i++) put(kv, values, i, row, CRL_KV_BLOCK, v[i]);
 }
 
-const float *crl_kv_keys(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, size_t n, float *buf)
+static void bind(const struct crl_kv *kv, struct crl_mat *m, size_t n, size_t k, const unsigned char *block)
 {
-    return rows(kv, at(kv, layer, head, pos, 0), n, buf);
+    memset(m, 0, sizeof *m);
+    m->format = kv->type == CRL_KV_F32 ? CRL_F32 : CRL_BF16;
+    m->n = n;
+    m->k = k;
+    m->panel = block;
+    m->panel_bytes = CRL_PANEL_ROWS * crl_k_pad(k) * number_bytes(kv->type);
 }
 
-const float *crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, size_t n, float *buf)
+void crl_kv_keys(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
 {
-    return rows(kv, at(kv, layer, head, pos, 1), n, buf);
+    bind(kv, m, CRL_KV_BLOCK, kv->d_head, key_block(kv, layer, head, block));
+}
+
+void crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
+{
+    bind(kv, m, kv->d_head, CRL_KV_BLOCK, value_block(kv, layer, head, block));
 }
 
 enum crl_status crl_kv_truncate(struct crl_kv *kv, size_t n_pos, struct crl_err *err)

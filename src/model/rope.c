@@ -1,4 +1,4 @@
-/* rope.c - rotary position embedding, head norm, temperature tuning. */
+/* rope.c - rotary position embedding and temperature tuning. */
 #include "model/rope.h"
 
 #include <math.h>
@@ -39,15 +39,6 @@ void crl_rope_rotate(float *x, const float *cs, size_t n_pair)
         x[2 * j] = a * c - b * s;
         x[2 * j + 1] = a * s + b * c;
     }
-}
-
-void crl_head_norm(float *x, size_t d, float eps)
-{
-    float sum = 0, r;
-
-    for (size_t i = 0; i < d; i++) sum += x[i] * x[i];
-    r = 1 / sqrtf(sum / (float)d + eps);
-    for (size_t i = 0; i < d; i++) x[i] *= r;
 }
 
 float crl_query_scale(const struct crl_config *cfg, size_t pos)

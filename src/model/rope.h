@@ -1,4 +1,4 @@
-/* rope.h - rotary position embedding on adjacent pairs, and the per-head norm and query scale that go with it.
+/* rope.h - rotary position embedding on adjacent pairs, and the query scale of layers that go without.
  * docs/model.md, "Positions". All of it is float32, as in the reference: the angle is one float product. */
 #ifndef CRL_MODEL_ROPE_H
 #define CRL_MODEL_ROPE_H
@@ -15,9 +15,6 @@ void crl_rope_angles(float *cs, const float *inv_freq, size_t n_pair, size_t pos
 
 /* Rotate the pairs (x[2j], x[2j + 1]) of one head in place. */
 void crl_rope_rotate(float *x, const float *cs, size_t n_pair);
-
-/* x[0..d) divided by its root mean square; no weight. */
-void crl_head_norm(float *x, size_t d, float eps);
 
 /* What queries of layers without rotary embedding are multiplied by at position pos; 1 when the tuning is off. */
 float crl_query_scale(const struct crl_config *cfg, size_t pos);

@@ -7,7 +7,6 @@
 
 #include "model/forward.h"
 
-#define CRL_ATTN_KEYS 64 /* keys scored at a time; the grid starts at the first key a token sees */
 #define CRL_ATTN_ROWS 16 /* tokens of one attention unit */
 
 /* Rows that multiply weights: floats for bf16 matrices, codes for q8 and q4. */
@@ -15,6 +14,18 @@ struct crl_rows {
     float *x; /* [m][stride] */
     size_t stride;
     struct crl_act act;
+};
+
+/* One attention unit: up to CRL_ATTN_ROWS tokens times the query heads of one kv head, "queries" below. */
+struct crl_attn {
+    size_t d_in;  /* d_head rounded up to 32 */
+    size_t d_out; /* d_head rounded up to 16 */
+    float *q;     /* [queries][d_in] */
+    float *score; /* [queries][CRL_KV_BLOCK] scores, then weights, of the keys of one block */
+    float *part;  /* [queries][d_out] weighted values of one block */
+    float *acc;   /* [queries][d_out] of all blocks so far */
+    float *max;   /* [queries] largest score so far */
+    float *sum;   /* [queries] sum of weights so far */
 };
 
 /* Where a token of the batch belongs. */
@@ -50,9 +61,7 @@ struct crl_scratch {
     struct crl_rows routed; /* [n_expert_used] rows: the same scaled per expert; codes are those of `in` */
     struct crl_rows attn_in; /* codes of the single token's attention row; the floats are those of `attn` */
     float *tile;            /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
-    float *keys;            /* [CRL_ATTN_KEYS][d_head] */
-    float *values;          /* [CRL_ATTN_KEYS][d_head] */
-    float *attn;            /* [CRL_ATTN_ROWS * heads per kv head][d_head + 2 + CRL_ATTN_KEYS] */
+    struct crl_attn attn;
     float *route;           /* [n_expert rounded up to 16] router logits of one token */
 };
 
@@ -97,9 +106,6 @@ static inline void crl_phase_done(const struct crl_forward *f, const struct crl_
 {
     if (f->batch->profile && me->id == 0) crl_phase_note(f, phase);
 }
-
-/* out = x / rms(x) * weight. */
-void crl_rms_norm(float *out, const float *x, const float *weight, size_t n, float eps);
 
 /* Steps of one layer; every member calls them at the same time. */
 void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t layer);
