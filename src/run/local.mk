@@ -1,3 +1,3 @@
 noinst_LTLIBRARIES += %D%/librun.la
 CORRAL_LIBS += %D%/librun.la
-%C%_librun_la_SOURCES = %D%/corral.h %D%/engine.c %D%/engine.h
+%C%_librun_la_SOURCES = %D%/corral.h %D%/engine.c %D%/engine.h %D%/sampler.c
