@@ -5,7 +5,7 @@ UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/
 UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store
-UNIT_TESTS += tests/unit/test_sampler
+UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -49,6 +49,10 @@ endif
 %C%_unit_test_sampler_SOURCES = %D%/unit/test_sampler.c
 %C%_unit_test_sampler_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_sampler_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_generate_SOURCES = %D%/unit/test_generate.c
+%C%_unit_test_generate_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_generate_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \
