@@ -4,8 +4,12 @@
 
 #include "cli/cli.h"
 
+extern const struct crl_command crl_cmd_chat;
 extern const struct crl_command crl_cmd_convert;
 extern const struct crl_command crl_cmd_info;
+extern const struct crl_command crl_cmd_logits;
+extern const struct crl_command crl_cmd_run;
+extern const struct crl_command crl_cmd_tokenize;
 extern const struct crl_command crl_cmd_verify;
 
 #endif

@@ -13,6 +13,10 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_convert,
     &crl_cmd_verify,
     &crl_cmd_info,
+    &crl_cmd_run,
+    &crl_cmd_chat,
+    &crl_cmd_tokenize,
+    &crl_cmd_logits,
 };
 #define N_COMMAND (sizeof commands / sizeof commands[0])
 
