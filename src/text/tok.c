@@ -120,45 +120,56 @@ static enum crl_status index_ordinary(struct crl_tok *t, size_t n_ordinary, stru
     return CRL_OK;
 }
 
+/* One merge into the table; `cat` has room for two tokens. */
+static enum crl_status index_merge(struct crl_tok *t, uint32_t rank, unsigned char *cat, struct crl_err *err)
+{
+    struct tok_merge m = t->p.merges[rank];
+    const unsigned char *a, *b;
+    size_t na, nb, i;
+    uint32_t id;
+
+    if (m.left >= t->p.n_vocab || m.right >= t->p.n_vocab || tok_kind(t, m.left) != TOK_ORDINARY ||
+        tok_kind(t, m.right) != TOK_ORDINARY)
+        return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u, which are not both ordinary tokens", rank,
+                        m.left, m.right);
+    a = tok_bytes(t, m.left, &na);
+    b = tok_bytes(t, m.right, &nb);
+    memcpy(cat, a, na);
+    memcpy(cat + na, b, nb);
+    id = crl_tok_find(t, cat, na + nb);
+    if (id == TOK_NONE)
+        return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u to bytes that are no token", rank, m.left,
+                        m.right);
+    for (i = crl_tok_pair_hash(m.left, m.right) >> t->pair_shift; t->pairs[i].left != TOK_NONE;
+         i = (i + 1) & t->pair_mask)
+        if (t->pairs[i].left == m.left && t->pairs[i].right == m.right)
+            return crl_fail(err, CRL_EFORMAT, "merges %u and %u are the same", t->pairs[i].rank, rank);
+    t->pairs[i] = (struct pair_slot){ m.left, m.right, rank, id };
+    return CRL_OK;
+}
+
 static enum crl_status index_merges(struct crl_tok *t, struct crl_err *err)
 {
-    size_t slots = slots_for(t->p.n_merge), i;
-    unsigned char cat[2 * TOK_BYTES_MAX];
-    uint32_t r;
+    size_t slots = slots_for(t->p.n_merge);
+    enum crl_status st = CRL_OK;
+    unsigned char *cat;
+    uint32_t rank;
 
     if (t->p.flags & TOK_RANKED)
         return t->p.n_merge ? crl_fail(err, CRL_EFORMAT, "a ranked vocabulary with %u merges", t->p.n_merge)
                             : CRL_OK;
     t->pairs = crl_alloc(slots, sizeof *t->pairs);
-    if (!t->pairs) return crl_fail(err, CRL_ENOMEM, "no memory for %u merges", t->p.n_merge);
+    cat = crl_alloc(t->len_max, 2);
+    if (!t->pairs || !cat) {
+        crl_free(cat);
+        return crl_fail(err, CRL_ENOMEM, "no memory for %u merges", t->p.n_merge);
+    }
     memset(t->pairs, 0xff, slots * sizeof *t->pairs);
     t->pair_mask = slots - 1;
     for (t->pair_shift = 64; slots > 1; slots /= 2) t->pair_shift--;
-    for (r = 0; r < t->p.n_merge; r++) {
-        struct tok_merge m = t->p.merges[r];
-        const unsigned char *a, *b;
-        size_t na, nb;
-        uint32_t id;
-
-        if (m.left >= t->p.n_vocab || m.right >= t->p.n_vocab || tok_kind(t, m.left) != TOK_ORDINARY ||
-            tok_kind(t, m.right) != TOK_ORDINARY)
-            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u, which are not both ordinary tokens",
-                            r, m.left, m.right);
-        a = tok_bytes(t, m.left, &na);
-        b = tok_bytes(t, m.right, &nb);
-        memcpy(cat, a, na);
-        memcpy(cat + na, b, nb);
-        id = crl_tok_find(t, cat, na + nb);
-        if (id == TOK_NONE)
-            return crl_fail(err, CRL_EFORMAT, "merge %u joins %u and %u to bytes that are no token", r,
-                            m.left, m.right);
-        for (i = crl_tok_pair_hash(m.left, m.right) >> t->pair_shift; t->pairs[i].left != TOK_NONE;
-             i = (i + 1) & t->pair_mask)
-            if (t->pairs[i].left == m.left && t->pairs[i].right == m.right)
-                return crl_fail(err, CRL_EFORMAT, "merges %u and %u are the same", t->pairs[i].rank, r);
-        t->pairs[i] = (struct pair_slot){ m.left, m.right, r, id };
-    }
-    return CRL_OK;
+    for (rank = 0; rank < t->p.n_merge && !st; rank++) st = index_merge(t, rank, cat, err);
+    crl_free(cat);
+    return st;
 }
 
 struct named {

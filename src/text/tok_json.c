@@ -19,6 +19,7 @@ struct reader {
     int16_t byte_of[ALPHABET_END]; /* -1: stands for no byte */
     const json_t **added_at;       /* [n_vocab] the added token with this id */
     const char **key_at;           /* [n_vocab] its string in the model's vocabulary */
+    struct crl_str key;            /* scratch */
     struct crl_err *err;
 };
 
@@ -327,16 +328,15 @@ static enum crl_status read_vocab(struct reader *r)
     return st;
 }
 
-static enum crl_status look_up(const struct reader *r, const char *s, size_t len, size_t at, uint32_t *id)
+static enum crl_status look_up(struct reader *r, const char *s, size_t len, size_t at, uint32_t *id)
 {
-    char key[4 * TOK_BYTES_MAX];
     const json_t *v = NULL;
+    enum crl_status st;
 
-    if (len < sizeof key && !memchr(s, 0, len)) {
-        memcpy(key, s, len);
-        key[len] = '\0';
-        v = json_object_get(r->vocab, key);
-    }
+    r->key.len = 0;
+    st = crl_str_add(&r->key, s, len, r->err);
+    if (st) return st;
+    if (!memchr(s, 0, len)) v = json_object_get(r->vocab, r->key.s);
     if (!v)
         return crl_fail(r->err, CRL_EFORMAT, "merge %zu: \"%.*s\" is no token", at, len < 80 ? (int)len : 80,
                         s);
@@ -345,7 +345,7 @@ static enum crl_status look_up(const struct reader *r, const char *s, size_t len
 }
 
 /* Both spellings: "left right" and ["left", "right"]. */
-static enum crl_status read_merge(const struct reader *r, size_t at, struct tok_merge *m)
+static enum crl_status read_merge(struct reader *r, size_t at, struct tok_merge *m)
 {
     const json_t *v = json_array_get(r->merges, at), *a = json_array_get(v, 0), *b = json_array_get(v, 1);
     enum crl_status st;
@@ -486,6 +486,7 @@ enum crl_status crl_tok_parse_json(struct crl_tok **tok, const char *text, size_
     crl_tok_parts_fini(&r.p);
     crl_free(r.added_at);
     crl_free(r.key_at);
+    crl_str_fini(&r.key);
     json_decref(root);
     if (st) crl_err_prefix(err, "%s", what);
     return st;
