@@ -165,9 +165,9 @@ static void print_ckpt(const struct args *a, const struct crl_ckpt *ck, const st
     crl_show_config(crl_ckpt_config(ck));
     printf("weights       %s in all, %s active per token\n", crl_cli_count(t[0], (double)totals->params),
            crl_cli_count(t[1], (double)totals->params_active));
-    printf("tensors       %zu;", f->n_tensor);
+    printf("tensors       %zu", f->n_tensor);
     for (size_t i = 0; i < sizeof type / sizeof type[0]; i++)
-        if (f->type_bytes[i]) printf(" %s in %s", crl_cli_bytes(t[0], (double)f->type_bytes[i]), type[i]);
+        if (f->type_bytes[i]) printf(", %s in %s", crl_cli_bytes(t[0], (double)f->type_bytes[i]), type[i]);
     if (f->n_vision)
         printf("; %zu of the vision tower (%s)", f->n_vision, crl_cli_bytes(t[0], (double)f->vision_bytes));
     putchar('\n');
