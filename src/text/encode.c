@@ -5,7 +5,7 @@
 #include "text/utf8.h"
 
 #define SHORT_PIECE 48   /* bytes; up to here scanning for the lowest rank beats a heap */
-#define CACHE_SLOTS 4096 /* a power of two */
+#define CACHE_SLOTS_MAX 32768 /* a power of two, 2 MiB */
 #define CACHE_BYTES 27   /* of a piece; entry: 64 bytes */
 #define CACHE_IDS 8
 #define CACHE_FROM 8192 /* bytes of text from which a cache pays for its own memory */
@@ -30,6 +30,7 @@ struct job {
     struct crl_scan *scan;
     struct crl_ids *out;
     struct cached *cache; /* NULL for short texts */
+    size_t cache_mask;    /* slots - 1 */
     struct node *nodes;   /* grown as needed */
     size_t n_nodes;
     uint64_t *heap; /* rank << 32 | position */
@@ -213,7 +214,7 @@ static enum crl_status encode_piece(struct job *j, const char *piece, size_t len
         if (id != TOK_NONE) return crl_ids_add(j->out, (int32_t)id, j->err);
     }
     if (j->cache && len <= CACHE_BYTES) {
-        c = &j->cache[crl_hash(piece, len) & (CACHE_SLOTS - 1)];
+        c = &j->cache[crl_hash(piece, len) & j->cache_mask];
         if (c->len == len && memcmp(c->piece, piece, len) == 0) {
             for (i = 0; i < c->n && !st; i++) st = crl_ids_add(j->out, c->ids[i], j->err);
             return st;
@@ -327,6 +328,17 @@ static enum crl_status repair(struct crl_str *out, const char *text, size_t len,
     return st ? st : crl_str_add(out, good, (size_t)(end - good), err);
 }
 
+/* About as many slots as the text has different words, so that memory stays in proportion to the text. */
+static enum crl_status make_cache(struct job *j, size_t len)
+{
+    size_t slots = 512;
+
+    while (slots < CACHE_SLOTS_MAX && slots < len / 32) slots *= 2;
+    j->cache = crl_alloc(slots, sizeof *j->cache);
+    j->cache_mask = slots - 1;
+    return j->cache ? CRL_OK : crl_fail(j->err, CRL_ENOMEM, "no memory to tokenise %zu bytes", len);
+}
+
 static enum crl_status encode_valid(const struct crl_tok *t, const char *text, size_t len, unsigned flags,
                                     struct crl_ids *out, struct crl_err *err)
 {
@@ -334,10 +346,7 @@ static enum crl_status encode_valid(const struct crl_tok *t, const char *text, s
     bool special = (flags & CRL_TOK_SPECIAL) != 0;
     enum crl_status st = crl_scan_new(&j.scan, t->pretok, err);
 
-    if (!st && len >= CACHE_FROM) {
-        j.cache = crl_alloc(CACHE_SLOTS, sizeof *j.cache);
-        if (!j.cache) st = crl_fail(err, CRL_ENOMEM, "no memory to tokenise %zu bytes", len);
-    }
+    if (!st && len >= CACHE_FROM) st = make_cache(&j, len);
     if (!st) {
         if (special || t->any_added) st = encode_text(&j, text, len, special, false);
         else st = encode_plain(&j, text, len);
