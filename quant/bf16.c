@@ -12,6 +12,14 @@ static size_t at(size_t row, size_t k)
     return k / 2 * 64 + row * 4 + k % 2 * 2;
 }
 
+/* The last half step of float would round to infinity and stays at the largest bf16. */
+static uint16_t to_bf16(float w)
+{
+    uint16_t h = crl_bf16_from_f32(w);
+
+    return (h & 0x7fff) < 0x7f80 ? h : (uint16_t)((h & 0x8000) | 0x7f7f);
+}
+
 size_t crl_bf16_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k)
 {
     size_t bad = 0;
@@ -22,7 +30,7 @@ size_t crl_bf16_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_
         for (size_t j = 0; j < k; j++) {
             bool finite = isfinite(rows[r][j]);
             bad += !finite;
-            crl_put_le16((unsigned char *)panel + at(r, j), crl_bf16_from_f32(finite ? rows[r][j] : 0));
+            crl_put_le16((unsigned char *)panel + at(r, j), to_bf16(finite ? rows[r][j] : 0));
         }
     }
     return bad;

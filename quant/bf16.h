@@ -4,7 +4,7 @@
 
 #include "quant/mat.h"
 
-/* See crl_panel_pack and crl_mat_row in mat.h. Non-finite weights become 0 and are counted. */
+/* See crl_panel_pack and crl_mat_row in mat.h. Non-finite weights become 0 and are counted; finite ones stay finite. */
 size_t crl_bf16_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
 void crl_bf16_row(const unsigned char *panel, size_t row, size_t k, float *out);
 

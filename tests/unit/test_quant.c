@@ -197,6 +197,15 @@ static void bf16_values_survive_exactly(void **unused)
     assert_memory_equal(w, out, sizeof w);
 }
 
+static void bf16_weights_at_the_end_of_float_stay_finite(void **unused)
+{
+    float w[3] = { FLT_MAX, -FLT_MAX, 3.38e38f }, out[3], most = crl_bf16_to_f32(0x7f7f);
+
+    (void)unused;
+    assert_int_equal(round_trip(CRL_BF16, w, 3, out), 0);
+    assert_true(out[0] == most && out[1] == -most && fabsf(out[2] / 3.38e38f - 1) < 1.0f / 256);
+}
+
 static void q8_error_is_at_most_half_a_step(void **unused)
 {
     static const float size[] = { 1, 1e-6f, 1e6f, 1e30f, 1e-30f };
@@ -492,6 +501,7 @@ int main(void)
         cmocka_unit_test(q4_levels_ascend_and_the_header_holds_them),
         cmocka_unit_test(codes_lie_where_the_format_says),
         cmocka_unit_test(bf16_values_survive_exactly),
+        cmocka_unit_test(bf16_weights_at_the_end_of_float_stay_finite),
         cmocka_unit_test(q8_error_is_at_most_half_a_step),
         cmocka_unit_test(q4_error_on_normal_weights_is_small),
         cmocka_unit_test(rows_of_zeros_stay_zeros),
