@@ -28,15 +28,14 @@ typedef void crl_act_row_fn(const struct crl_act *a, size_t i, const float *x, s
 typedef void crl_gemm_q_fn(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
                            size_t lo, size_t hi);
 
-/* The same for bf16 weights and float x, readable and 0 up to k_pad. */
+/* The same for float x, readable and 0 up to k_pad: gemm_bf16 with bf16 panels, gemm_f32 with panels of float,
+ * [k_pad][16] each (the float32 key/value cache). */
 typedef void crl_gemm_f_fn(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m,
                            const struct crl_mat *w, size_t lo, size_t hi);
 
 /* Quantise one panel: crl_q4_pack and crl_q8_pack byte for byte, the count of non-finite weights too. */
 typedef size_t crl_pack_q4_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 typedef size_t crl_pack_q8_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
-
-/* The same for float panels, [k_pad][16] floats each: the float32 key/value cache. */
 
 /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i]; weight NULL: without. out may be x. Squares are summed in 16
  * lanes, x[i] in lane i % 16, fused, and the lanes folded by halves. */
