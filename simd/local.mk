@@ -1,7 +1,7 @@
 # One convenience library per level: the level's flags reach its files and no others.
 noinst_LTLIBRARIES += %D%/libsimd.la
 CORRAL_LIBS += %D%/libsimd.la
-%C%_libsimd_la_SOURCES = %D%/exp.h %D%/kernels.def %D%/kernels.h %D%/scalar/float.c %D%/select.c %D%/x86.h
+%C%_libsimd_la_SOURCES = %D%/exp.h %D%/kernels.def %D%/kernels.h %D%/probe.c %D%/probe.h %D%/scalar/float.c %D%/select.c %D%/x86.h
 %C%_libsimd_la_LIBADD =
 EXTRA_DIST += %D%/avx2/rows.h %D%/avx2/tile.h %D%/avx512/rows.h %D%/avx512vnni/tile.h
 
@@ -9,7 +9,7 @@ if HAVE_AVX2
 noinst_LTLIBRARIES += %D%/libavx2.la
 %C%_libsimd_la_LIBADD += %D%/libavx2.la
 %C%_libavx2_la_SOURCES = %D%/avx2/act.c %D%/avx2/float.c %D%/avx2/gemm_bf16.c %D%/avx2/gemm_q4.c %D%/avx2/gemm_q8.c \
-    %D%/avx2/pack_q4.c %D%/avx2/pack_q8.c
+    %D%/avx2/pack_q4.c %D%/avx2/pack_q8.c %D%/avx2/probe.c
 %C%_libavx2_la_CFLAGS = $(AM_CFLAGS) $(AVX2_CFLAGS)
 endif
 
@@ -17,13 +17,13 @@ if HAVE_AVX512
 noinst_LTLIBRARIES += %D%/libavx512.la
 %C%_libsimd_la_LIBADD += %D%/libavx512.la
 %C%_libavx512_la_SOURCES = %D%/avx512/act.c %D%/avx512/float.c %D%/avx512/gemm_bf16.c %D%/avx512/pack_q4.c \
-    %D%/avx512/pack_q8.c
+    %D%/avx512/pack_q8.c %D%/avx512/probe.c
 %C%_libavx512_la_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 endif
 
 if HAVE_AVX512_VNNI
 noinst_LTLIBRARIES += %D%/libavx512vnni.la
 %C%_libsimd_la_LIBADD += %D%/libavx512vnni.la
-%C%_libavx512vnni_la_SOURCES = %D%/avx512vnni/gemm_q4.c %D%/avx512vnni/gemm_q8.c
+%C%_libavx512vnni_la_SOURCES = %D%/avx512vnni/gemm_q4.c %D%/avx512vnni/gemm_q8.c %D%/avx512vnni/probe.c
 %C%_libavx512vnni_la_CFLAGS = $(AM_CFLAGS) $(AVX512_VNNI_CFLAGS)
 endif

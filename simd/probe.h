@@ -1,0 +1,32 @@
+/* probe.h - loops that do nothing but what bounds the kernels: read memory, multiply bytes, multiply floats. What they
+ * reach is the limit the benchmark holds the kernels against.
+ *
+ * A probe is single-threaded, allocates nothing and cannot fail; the caller runs it on all threads at once and reads
+ * the clock. The levels are those of the kernels, so that a kernel of one level is held against that level's limit. */
+#ifndef CRL_SIMD_PROBE_H
+#define CRL_SIMD_PROBE_H
+
+#include "simd/kernels.h"
+
+#include <stdint.h>
+
+/* Read every byte of p[bytes] once, in order; bytes is a multiple of 512 and p 64-byte aligned. The value keeps the
+ * compiler from leaving reads out; it means nothing. */
+typedef uint64_t crl_probe_read_fn(const void *p, size_t bytes);
+
+/* Run a chain of independent multiply-adds `rounds` times, all operands in registers (scalar: in the first level
+ * cache); returns how many operations that were, a multiply-add being two. *value means nothing. */
+typedef uint64_t crl_probe_int8_fn(size_t rounds, uint64_t *value); /* int8 products summed in int32 */
+typedef uint64_t crl_probe_f32_fn(size_t rounds, uint64_t *value);  /* fused multiply-adds of floats */
+
+struct crl_probe {
+    crl_probe_read_fn *read;
+    crl_probe_int8_fn *int8;
+    crl_probe_f32_fn *f32;
+    enum crl_level read_level, int8_level, f32_level;
+};
+
+/* The best probes of the levels in `mask` that this machine has. */
+void crl_probe_select(struct crl_probe *p, unsigned mask);
+
+#endif
