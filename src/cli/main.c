@@ -17,6 +17,7 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_chat,
     &crl_cmd_tokenize,
     &crl_cmd_logits,
+    &crl_cmd_bench,
 };
 #define N_COMMAND (sizeof commands / sizeof commands[0])
 
