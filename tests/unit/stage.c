@@ -1,6 +1,6 @@
 /* stage.c - staging and damaging checkpoints. */
 #define _GNU_SOURCE
-#include "stage.h"
+#include "tests/unit/stage.h"
 
 #include "base/bytes.h"
 #include "base/file.h"

@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "convert/checkpoint.h"
-#include "stage.h"
+#include "tests/unit/stage.h"
 
 #include <stdio.h>
 #include <string.h>

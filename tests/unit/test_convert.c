@@ -14,7 +14,7 @@
 #include "convert/convert.h"
 #include "convert/info.h"
 #include "convert/verify.h"
-#include "stage.h"
+#include "tests/unit/stage.h"
 
 #include <math.h>
 #include <signal.h>
