@@ -11,12 +11,17 @@
 #include "quant/act.h"
 #include "quant/mat.h"
 
-/* Named bundles of instructions, weakest first. A level includes what its kernels need, nothing is implied by order. */
+/* Named bundles of instructions, weakest first within an architecture. A level includes what its kernels need, nothing
+ * is implied by order. All architectures share the enum, so that a name means the same everywhere; a machine never has
+ * levels of two, so a mask of "this and everything weaker" may hold bits of the other without effect. */
 enum crl_level {
     CRL_SCALAR,
     CRL_AVX2,        /* AVX2, FMA, F16C */
     CRL_AVX512,      /* AVX-512 F, BW, DQ, VL */
     CRL_AVX512_VNNI, /* and VNNI */
+    CRL_NEON,        /* Advanced SIMD, which every 64-bit ARM with an operating system has */
+    CRL_DOTPROD,     /* and FEAT_DotProd: sdot */
+    CRL_I8MM,        /* and FEAT_I8MM: smmla */
     CRL_LEVEL_END
 };
 
@@ -85,10 +90,11 @@ void crl_simd_select(struct crl_kernels *k, unsigned mask);
 size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
                            const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 
-/* "scalar", "avx2", "avx512", "avx512vnni". */
+/* "scalar", "avx2", "avx512", "avx512vnni", "neon", "dotprod", "i8mm". */
 const char *crl_level_name(enum crl_level level);
 
-/* The mask for --isa NAME: NAME and everything weaker. CRL_EUNSUPPORTED when this machine has not got it. */
+/* The mask for --isa NAME: NAME and everything weaker. CRL_EUNSUPPORTED when this machine has not got it, a level of
+ * another architecture included; CRL_ERANGE when NAME is no level. The message lists what would do. */
 enum crl_status crl_simd_mask(unsigned *mask, const char *name, struct crl_err *err);
 
 /* The rows of kernels.def that are built in, for tests and listings. */

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A typed prototype per row: a kernel that disagrees with its operation does not compile. */
@@ -60,6 +61,27 @@ unsigned crl_simd_have(void)
     if (c & 1u << 11) have |= 1u << CRL_AVX512_VNNI;
     return have;
 }
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+/* Bits of the kernel's contract (arch/arm64/include/uapi/asm/hwcap.h), which older C libraries do not name. The kernel
+ * sets them when it saves the registers, so this is the operating system's consent too. */
+#define CAP_ASIMD (1ul << 1)
+#define CAP_ASIMDDP (1ul << 20)
+#define CAP2_I8MM (1ul << 13)
+
+unsigned crl_simd_have(void)
+{
+    unsigned have = 1u << CRL_SCALAR;
+    unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
+
+    if (!(cap & CAP_ASIMD)) return have;
+    have |= 1u << CRL_NEON;
+    if (!(cap & CAP_ASIMDDP)) return have;
+    have |= 1u << CRL_DOTPROD;
+    if (cap2 & CAP2_I8MM) have |= 1u << CRL_I8MM;
+    return have;
+}
 #else
 unsigned crl_simd_have(void)
 {
@@ -92,7 +114,9 @@ size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f,
 }
 
 static const char *const level_name[CRL_LEVEL_END] = {
-    [CRL_SCALAR] = "scalar", [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512", [CRL_AVX512_VNNI] = "avx512vnni"
+    [CRL_SCALAR] = "scalar",         [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512",
+    [CRL_AVX512_VNNI] = "avx512vnni", [CRL_NEON] = "neon", [CRL_DOTPROD] = "dotprod",
+    [CRL_I8MM] = "i8mm"
 };
 
 const char *crl_level_name(enum crl_level level)
@@ -100,16 +124,30 @@ const char *crl_level_name(enum crl_level level)
     return (unsigned)level < CRL_LEVEL_END ? level_name[level] : "none";
 }
 
+/* The names of the levels in `mask`, "a, b, c". */
+static const char *names_of(unsigned mask, char *text, size_t size)
+{
+    size_t at = 0;
+
+    for (unsigned l = 0; l < CRL_LEVEL_END && at < size; l++)
+        if (mask & 1u << l) at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "", level_name[l]);
+    return text;
+}
+
 enum crl_status crl_simd_mask(unsigned *mask, const char *name, struct crl_err *err)
 {
+    char names[128];
+
     for (unsigned l = 0; l < CRL_LEVEL_END; l++) {
         if (strcmp(name, level_name[l])) continue;
         if (!(crl_simd_have() & 1u << l))
-            return crl_fail(err, CRL_EUNSUPPORTED, "this machine has no %s", name);
+            return crl_fail(err, CRL_EUNSUPPORTED, "this machine has no %s (it has %s)", name,
+                            names_of(crl_simd_have(), names, sizeof names));
         *mask = (2u << l) - 1;
         return CRL_OK;
     }
-    return crl_fail(err, CRL_ERANGE, "%s is no instruction set level (scalar, avx2, avx512, avx512vnni)", name);
+    return crl_fail(err, CRL_ERANGE, "%s is no instruction set level (%s)", name,
+                    names_of(CRL_LEVEL_ALL, names, sizeof names));
 }
 
 const struct crl_kernel_row *crl_simd_rows(size_t *n)

@@ -1,0 +1,127 @@
+/* float.c - operations on float rows with NEON: the same bits as simd/scalar/float.c. */
+#ifndef __aarch64__
+#error "compile for 64-bit ARM"
+#endif
+#include "simd/arm.h"
+#include "simd/exp.h"
+#include "simd/kernels.h"
+
+crl_rms_norm_fn crl_rms_norm_neon;
+crl_swiglu_fn crl_swiglu_neon;
+crl_softmax_fn crl_softmax_neon;
+
+/* crl_exp of 4 values; n stays within -126 .. 127, so 2^n is built from its exponent. fmin and fmax keep a NaN. */
+CRL_INLINE float32x4_t exp4(float32x4_t x)
+{
+    float32x4_t n, r, p;
+
+    x = vminq_f32(vdupq_n_f32(CRL_EXP_HI), vmaxq_f32(vdupq_n_f32(CRL_EXP_LO), x));
+    n = vrndnq_f32(vmulq_f32(x, vdupq_n_f32(CRL_LOG2E)));
+    r = vfmaq_f32(x, n, vdupq_n_f32(-CRL_LN2_HI));
+    r = vfmaq_f32(r, n, vdupq_n_f32(-CRL_LN2_LO));
+    p = vfmaq_f32(vdupq_n_f32(CRL_EXP_C6), vdupq_n_f32(CRL_EXP_C7), r);
+    p = vfmaq_f32(vdupq_n_f32(CRL_EXP_C5), p, r);
+    p = vfmaq_f32(vdupq_n_f32(CRL_EXP_C4), p, r);
+    p = vfmaq_f32(vdupq_n_f32(CRL_EXP_C3), p, r);
+    p = vfmaq_f32(vdupq_n_f32(CRL_EXP_C2), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+    p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+    return vmulq_f32(p, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)));
+}
+
+/* Lanes 4 j .. 4 j + 3 in v[j], folded by halves. */
+CRL_INLINE float fold(const float32x4_t v[4])
+{
+    float32x4_t s = vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]));
+    float32x2_t h = vadd_f32(vget_low_f32(s), vget_high_f32(s));
+
+    return vget_lane_f32(h, 0) + vget_lane_f32(h, 1);
+}
+
+CRL_INLINE float fold_lanes(const float lane[16])
+{
+    float32x4_t v[4];
+
+    CRL_UNROLL for (int j = 0; j < 4; j++) v[j] = vld1q_f32(lane + 4 * j);
+    return fold(v);
+}
+
+void crl_rms_norm_neon(float *out, const float *x, const float *weight, size_t n, float eps)
+{
+    float32x4_t v[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    float lane[16], r;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        CRL_UNROLL for (int j = 0; j < 4; j++) {
+            float32x4_t u = vld1q_f32(x + i + (size_t)j * 4);
+            v[j] = vfmaq_f32(v[j], u, u);
+        }
+    }
+    CRL_UNROLL for (int j = 0; j < 4; j++) vst1q_f32(lane + 4 * j, v[j]);
+    for (size_t j = i; j < n; j++) lane[j - i] = __builtin_fmaf(x[j], x[j], lane[j - i]);
+    r = 1 / __builtin_sqrtf(fold_lanes(lane) / (float)n + eps);
+    for (i = 0; i + 4 <= n; i += 4) {
+        float32x4_t u = vmulq_n_f32(vld1q_f32(x + i), r);
+        vst1q_f32(out + i, weight ? vmulq_f32(u, vld1q_f32(weight + i)) : u);
+    }
+    for (; i < n; i++) out[i] = weight ? x[i] * r * weight[i] : x[i] * r;
+}
+
+void crl_swiglu_neon(float *out, const float *tile)
+{
+    CRL_UNROLL for (int q = 0; q < 8; q++) {
+        const float *g = tile + q / 4 * 32 + q % 4 * 4;
+        float32x4_t gate = vld1q_f32(g), up = vld1q_f32(g + 16);
+        float32x4_t e = exp4(vnegq_f32(gate));
+        vst1q_f32(out + 4 * q, vmulq_f32(up, vdivq_f32(gate, vaddq_f32(vdupq_n_f32(1.0f), e))));
+    }
+}
+
+/* Scale all scores and return the larger of `best` and the largest, the first of equals. Numbers win over NaN, as they
+ * do when compared one by one; only the two zeros are equal and yet different. */
+static float scale_and_max(float *s, size_t n, float scale, float best)
+{
+    float32x4_t top = vdupq_n_f32(best);
+    float most;
+    size_t j = 0;
+
+    for (; j + 4 <= n; j += 4) {
+        float32x4_t v = vmulq_n_f32(vld1q_f32(s + j), scale);
+        vst1q_f32(s + j, v);
+        top = vmaxnmq_f32(top, v);
+    }
+    most = vmaxnmvq_f32(top);
+    for (; j < n; j++) {
+        s[j] *= scale;
+        if (s[j] > most) most = s[j];
+    }
+    if (!(most > best)) return best;
+    for (j = 0; most == 0 && j < n; j++)
+        if (s[j] == 0) return s[j];
+    return most;
+}
+
+float crl_softmax_neon(float *s, size_t n, float scale, float *max, float *sum)
+{
+    float32x4_t v[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) }, top;
+    float lane[16], best = scale_and_max(s, n, scale, *max), shrink = *sum > 0 ? crl_exp(*max - best) : 0;
+    size_t j = 0;
+
+    top = vdupq_n_f32(best);
+    for (; j + 16 <= n; j += 16) {
+        CRL_UNROLL for (int c = 0; c < 4; c++) {
+            float32x4_t u = exp4(vsubq_f32(vld1q_f32(s + j + (size_t)c * 4), top));
+            vst1q_f32(s + j + (size_t)c * 4, u);
+            v[c] = vaddq_f32(v[c], u);
+        }
+    }
+    CRL_UNROLL for (int c = 0; c < 4; c++) vst1q_f32(lane + 4 * c, v[c]);
+    for (size_t t = j; t < n; t++) {
+        s[t] = crl_exp(s[t] - best);
+        lane[t - j] += s[t];
+    }
+    *sum = *sum * shrink + fold_lanes(lane);
+    *max = best;
+    return shrink;
+}
