@@ -540,23 +540,36 @@ static enum crl_status check_rest(struct crl_ckpt *ck, struct crl_err *err)
     return CRL_OK;
 }
 
+/* A configuration may claim more layers and experts than memory has room to list. Every layer has tensors of
+ * its own and every mixture a router with a row per expert, so the files bound both. */
+static enum crl_status check_claims(struct crl_ckpt *ck, struct crl_err *err)
+{
+    struct part p = { 0 };
+    struct crl_weight w = { .kind = CRL_KIND_ROUTER };
+    enum crl_status st = CRL_OK;
+
+    for (uint32_t i = 0; i < ck->cfg.n_layer && !st; i++) {
+        w.layer = (int32_t)i;
+        if (ck->cfg.is_moe[i])
+            st = take_layer_linear(ck, &p, &w, ck->cfg.n_expert, ck->cfg.d_model,
+                                   "feed_forward.router.weight", err);
+        else
+            st = take_layer_linear(ck, &p, &w, ck->cfg.d_ff_dense, ck->cfg.d_model,
+                                   "feed_forward.gate_proj.weight", err);
+    }
+    return st;
+}
+
 static enum crl_status bind_all(struct crl_ckpt *ck, struct crl_err *err)
 {
-    enum crl_status st;
-    size_t n_weight, n_extent;
+    enum crl_status st = check_claims(ck, err);
 
-    st = crl_schema_count(&ck->cfg, &n_weight, &n_extent, err);
     if (st) return st;
-    /* A configuration may claim more matrices than memory; the files cannot hold more than they list, and a
-     * stacked tensor holds the gate, up and down rows of at most n_expert experts. */
-    if (n_weight / 2 > (ck->n_entry + 1) * ((uint64_t)ck->cfg.n_expert + 1))
-        return crl_fail(err, CRL_EFORMAT,
-                        "%s: the configuration asks for %zu matrices, the files hold %zu tensors", ck->dir,
-                        n_weight, ck->n_entry);
     st = crl_schema_build(&ck->schema, &ck->cfg, err);
     if (st) return st;
     ck->source = crl_alloc(ck->schema->n_weight, sizeof *ck->source);
-    if (!ck->source) return crl_fail(err, CRL_ENOMEM, "%s: no memory for %zu matrices", ck->dir, n_weight);
+    if (!ck->source)
+        return crl_fail(err, CRL_ENOMEM, "%s: no memory for %zu matrices", ck->dir, ck->schema->n_weight);
     for (size_t i = 0; i < ck->schema->n_weight && !st; i++)
         st = bind(ck, &ck->source[i], &ck->schema->weight[i], err);
     return st ? st : check_rest(ck, err);

@@ -209,8 +209,8 @@ static uint64_t file_bytes(const struct crl_schema *s, const struct crl_recipe *
 }
 
 enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl_recipe *recipe,
-                                     const char *path, unsigned jobs, struct crl_convert_plan *plan,
-                                     struct crl_err *err)
+                                     const char *path, const struct crl_convert_options *opt,
+                                     struct crl_convert_plan *plan, struct crl_err *err)
 {
     const struct crl_schema *s = crl_ckpt_schema(ck);
     struct crl_slabs slabs;
@@ -220,13 +220,12 @@ enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl
     memset(plan, 0, sizeof *plan);
     if (!st) st = crl_slabs_new(&slabs, s, err);
     if (st) return st;
-    plan->jobs = jobs ? jobs : crl_usable_cores();
     for (size_t i = 0; i < s->n_weight; i++) plan->weights += (uint64_t)s->weight[i].n_real * s->weight[i].k;
     plan->file_bytes = file_bytes(s, recipe);
-    plan->memory_bytes = plan->jobs * (slabs.most_rows * sizeof(float) + slabs.most_bytes) +
-                         slabs.n * sizeof(struct crl_crew_record);
     plan->disk_free = path ? disk_free(path) : 0;
-    st = trial(ck, recipe, &slabs, &per_weight, err);
+    st = crl_crew_size(&slabs, opt, &plan->jobs, err);
+    plan->memory_bytes = crl_crew_bytes(&slabs, plan->jobs);
+    if (!st) st = trial(ck, recipe, &slabs, &per_weight, err);
     plan->seconds = per_weight * (double)plan->weights / plan->jobs;
     crl_slabs_free(&slabs);
     return st;

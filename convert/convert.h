@@ -17,6 +17,7 @@ typedef bool crl_convert_progress_fn(void *ctx, uint64_t done, uint64_t total, s
 
 struct crl_convert_options {
     unsigned jobs;        /* threads; 0: one per usable core */
+    uint64_t max_memory;  /* bytes the threads may hold together, at the cost of their number; 0: no limit */
     bool allow_nonfinite; /* weights that are NaN or infinite become 0 instead of ending the work */
     bool measure;         /* fill in the misfit of every matrix, at some cost in time */
     crl_convert_progress_fn *progress; /* may be NULL */
@@ -59,7 +60,7 @@ struct crl_convert_plan {
 
 /* path may be NULL. */
 enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl_recipe *recipe,
-                                     const char *path, unsigned jobs, struct crl_convert_plan *plan,
-                                     struct crl_err *err);
+                                     const char *path, const struct crl_convert_options *opt,
+                                     struct crl_convert_plan *plan, struct crl_err *err);
 
 #endif

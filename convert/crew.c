@@ -64,13 +64,38 @@ static void work(size_t i, unsigned member, void *ctx)
     crl_crew_fail(c, CRL_EINTR, &err);
 }
 
+static size_t longest_row(const struct crl_schema *s)
+{
+    size_t row = 0;
+
+    for (size_t i = 0; i < s->n_weight; i++)
+        if (s->weight[i].k > row) row = s->weight[i].k;
+    return row;
+}
+
+uint64_t crl_crew_bytes(const struct crl_slabs *slabs, unsigned n)
+{
+    uint64_t bench = (slabs->most_rows + longest_row(slabs->schema)) * sizeof(float) + slabs->most_bytes;
+
+    return n * bench + slabs->n * sizeof(struct crl_crew_record);
+}
+
+enum crl_status crl_crew_size(const struct crl_slabs *slabs, const struct crl_convert_options *opt,
+                              unsigned *n, struct crl_err *err)
+{
+    *n = opt->jobs ? opt->jobs : crl_usable_cores();
+    if (!opt->max_memory) return CRL_OK;
+    while (*n > 1 && crl_crew_bytes(slabs, *n) > opt->max_memory) --*n;
+    if (crl_crew_bytes(slabs, *n) <= opt->max_memory) return CRL_OK;
+    return crl_fail(err, CRL_ERANGE, "one thread needs %llu bytes of memory, %llu are allowed",
+                    (unsigned long long)crl_crew_bytes(slabs, 1), (unsigned long long)opt->max_memory);
+}
+
 static enum crl_status make_benches(struct crl_crew *c, struct crl_err *err)
 {
     unsigned members = crl_team_size(c->team);
-    size_t row = 0;
+    size_t row = longest_row(c->schema);
 
-    for (size_t i = 0; i < c->schema->n_weight; i++)
-        if (c->schema->weight[i].k > row) row = c->schema->weight[i].k;
     c->bench = crl_alloc(members, sizeof *c->bench);
     for (unsigned m = 0; c->bench && m < members; m++) {
         c->bench[m].rows = crl_alloc(c->slabs.most_rows, sizeof(float));
@@ -86,6 +111,7 @@ enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, con
                               const struct crl_convert_options *opt, crl_crew_fn *fn, struct crl_err *err)
 {
     enum crl_status st;
+    unsigned n = 0;
 
     c->start = crl_crew_now();
     c->ck = ck;
@@ -94,8 +120,9 @@ enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, con
     c->fn = fn;
     atomic_init(&c->stop_at, UINT64_MAX);
     atomic_flag_clear(&c->failed);
-    st = crl_team_new(&c->team, opt->jobs, false, err);
-    if (!st) st = crl_slabs_new(&c->slabs, schema, err);
+    st = crl_slabs_new(&c->slabs, schema, err);
+    if (!st) st = crl_crew_size(&c->slabs, opt, &n, err);
+    if (!st) st = crl_team_new(&c->team, n, false, err);
     if (!st && c->slabs.n > SIZE_MAX / 64) st = crl_fail(err, CRL_ERANGE, "too many pieces of work");
     if (st) return st;
     c->record = crl_alloc((size_t)c->slabs.n, sizeof *c->record);

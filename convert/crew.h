@@ -64,4 +64,10 @@ bool crl_crew_last_of_extent(struct crl_crew *c, const struct crl_slab *b);
 
 double crl_crew_now(void); /* seconds */
 
+/* Bytes that n threads hold, and the number of threads that options and memory allow. CRL_ERANGE when
+ * max_memory is too little for one. */
+uint64_t crl_crew_bytes(const struct crl_slabs *slabs, unsigned n);
+enum crl_status crl_crew_size(const struct crl_slabs *slabs, const struct crl_convert_options *opt,
+                              unsigned *n, struct crl_err *err);
+
 #endif

@@ -19,10 +19,10 @@ struct crl_slab {
 struct crl_slabs {
     const struct crl_schema *schema;
     struct crl_kernels kern; /* the fastest packers of this machine; the bytes are the same with any */
-    uint64_t *first;   /* [n_weight + 1] number of the first slab of each matrix */
-    uint64_t n;        /* slabs in all */
-    size_t most_rows;  /* float32 values of the largest slab */
-    size_t most_bytes; /* packed bytes of the largest slab, in any format */
+    uint64_t *first;         /* [n_weight + 1] number of the first slab of each matrix */
+    uint64_t n;              /* slabs in all */
+    size_t most_rows;        /* float32 values of the largest slab */
+    size_t most_bytes;       /* packed bytes of the largest slab, in any format */
 };
 
 /* The schema must outlive the object. */
@@ -35,8 +35,8 @@ struct crl_slab crl_slabs_at(const struct crl_slabs *s, uint64_t i);
 uint64_t crl_slab_offset(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 uint64_t crl_slab_bytes(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 
-/* Pack rows (crl_ckpt_read of the same panels) into bytes with the packers of kern. Values that are not finite
- * are taken as 0, in rows too, and counted in the result. */
+/* Pack rows (crl_ckpt_read of the same panels) into bytes with the packers of kern. Values that are not
+ * finite are taken as 0, in rows too, and counted in the result. */
 uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b, const struct crl_weight *w,
                        enum crl_format f, const int8_t level[16], float *rows, unsigned char *bytes);
 

@@ -26,7 +26,8 @@ static void check_slab(struct crl_crew *crew, uint64_t i, const struct crl_slab 
 
     crl_pack_mat(c->pack, b->weight, &mat);
     packed = mat.panel - crl_mat_header_bytes(f);
-    crew->record[i].nonfinite = crl_slab_pack(&crew->slabs.kern, b, w, f, crl_q4_level_default, m->rows, m->bytes);
+    crew->record[i].nonfinite =
+        crl_slab_pack(&crew->slabs.kern, b, w, f, crl_q4_level_default, m->rows, m->bytes);
     if (b->panel == 0 && crl_mat_header_bytes(f)) {
         crl_mat_header_put(f, header, crl_q4_level_default);
         c->differs[i] |= memcmp(header, packed, crl_mat_header_bytes(f)) != 0;

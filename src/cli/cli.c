@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -170,6 +171,29 @@ bool crl_cli_number(const struct crl_cli *c, const char *name, unsigned long lon
     }
     crl_cli_misused(c->usage, "option --%s: \"%s\" is not a number from %llu to %llu", name, c->value, lo,
                     hi);
+    return false;
+}
+
+bool crl_cli_size(const struct crl_cli *c, const char *name, unsigned long long *out)
+{
+    static const char prefix[] = "kMGT";
+    char *end = NULL;
+    unsigned long long v = 0, unit = 1;
+
+    errno = 0;
+    if (c->value[0] >= '0' && c->value[0] <= '9') v = strtoull(c->value, &end, 10);
+    if (end && *end && *end != 'B') {
+        const char *at = strchr(prefix, *end == 'K' ? 'k' : *end);
+        unsigned long long step = end[1] == 'i' ? 1024 : 1000;
+        for (const char *p = prefix; at && p <= at; p++) unit *= step;
+        end = at ? end + (step == 1024 ? 2 : 1) : NULL;
+    }
+    if (end && *end == 'B') end++;
+    if (end && !*end && !errno && v && v <= ULLONG_MAX / unit) {
+        *out = v * unit;
+        return true;
+    }
+    crl_cli_misused(c->usage, "option --%s: \"%s\" is not a size like 500M or 2Gi", name, c->value);
     return false;
 }
 

@@ -70,6 +70,10 @@ int crl_cli_misused(const struct crl_usage *u, const char *fmt, ...) CRL_PRINTF(
 bool crl_cli_number(const struct crl_cli *c, const char *name, unsigned long long lo, unsigned long long hi,
                     unsigned long long *out);
 
+/* The same for a size in bytes: a number with k, M, G or T (powers of 1000) or Ki, Mi, Gi, Ti (of 1024)
+ * behind it, and B if one likes. */
+bool crl_cli_size(const struct crl_cli *c, const char *name, unsigned long long *out);
+
 /* "corral: convert: SENTENCE" on stderr, control characters made visible; returns the exit code of the
  * status. */
 int crl_cli_fail(const struct crl_usage *u, enum crl_status st, const struct crl_err *err);

@@ -8,13 +8,15 @@
 
 #include <string.h>
 
-enum { RECIPE = 1, TENSOR, JOBS, ALLOW_NONFINITE, PLAN, AS_JSON, QUIET };
+enum { RECIPE = 1, TENSOR, JOBS, MAX_MEMORY, ALLOW_NONFINITE, PLAN, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
     { "recipe", "NAME", "formats of the weights: q4 (default), q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "format of the tensors whose name matches; may be repeated, the last one wins",
       TENSOR },
     { "jobs", "N", "threads (default: one per usable core)", JOBS },
+    { "max-memory", "SIZE", "let the threads hold no more than this (500M, 2Gi); fewer run then",
+      MAX_MEMORY },
     { "allow-nonfinite", NULL, "take weights that are NaN or infinite as 0 instead of refusing them",
       ALLOW_NONFINITE },
     { "plan", NULL, "only say what would come out and what it takes; OUT.crl may be left out", PLAN },
@@ -65,6 +67,10 @@ static bool parse(struct args *a, int argc, char **argv, int *code)
         case JOBS:
             if (!crl_cli_number(&c, "jobs", 1, CRL_TEAM_MAX, &n)) return false;
             a->opt.jobs = (unsigned)n;
+            break;
+        case MAX_MEMORY:
+            if (!crl_cli_size(&c, "max-memory", &n)) return false;
+            a->opt.max_memory = n;
             break;
         case ALLOW_NONFINITE:
             a->opt.allow_nonfinite = true;
@@ -134,7 +140,7 @@ static int show_plan(const struct args *a, const struct crl_ckpt *ck, const stru
     struct crl_info info;
     struct crl_err err = { "" };
     char t[4][CRL_CLI_TEXT];
-    enum crl_status st = crl_convert_estimate(ck, recipe, a->to, a->opt.jobs, &p, &err);
+    enum crl_status st = crl_convert_estimate(ck, recipe, a->to, &a->opt, &p, &err);
 
     if (!st) st = crl_info_recipe(&info, crl_ckpt_schema(ck), recipe, NULL, &err);
     if (st) return crl_cli_fail(&usage, st, &err);

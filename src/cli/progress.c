@@ -59,7 +59,7 @@ void crl_progress_show(struct crl_progress *p, uint64_t done, uint64_t total, co
     crl_cli_count(rate, spent > 0 ? (double)done / spent : 0);
     if (done && spent > 0.5) crl_cli_time(left, spent * (1 - part) / part);
     n = (size_t)snprintf(line, sizeof line, "%3.0f%% [%s] %s%s%s/s%s%s%s", 100 * part, bar, rate,
-                         strchr(rate, ' ') ? "" : " ", p->unit, left[0] ? ", " : "", left,
+                         strchr(rate, ' ') && !p->unit[1] ? "" : " ", p->unit, left[0] ? ", " : "", left,
                          left[0] ? " left" : "");
     if (what && n < sizeof line) snprintf(line + n, sizeof line - n, "  %s", what);
     for (char *c = line; *c; c++)

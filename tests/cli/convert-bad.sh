@@ -5,6 +5,7 @@ try corral convert A out.crl --frobnicate
 try corral convert A out.crl --jobs
 try corral convert A out.crl --jobs 0
 try corral convert A out.crl --jobs many
+try corral convert A out.crl --max-memory lots
 try corral convert A out.crl --recipe q5
 try corral convert A out.crl --tensor 'x'
 try corral convert nowhere out.crl
@@ -13,6 +14,7 @@ mkdir folder
 try corral convert A folder
 try corral convert A no/such/folder/out.crl
 try corral convert A out.crl --tensor 'no.such.*=q8'
+try corral convert A out.crl --max-memory 1k
 cp A/config.json good.json
 sed 's/"model_type": *"llama4"/"model_type": "llama"/' good.json >A/config.json
 try corral convert A out.crl

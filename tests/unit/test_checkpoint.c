@@ -309,8 +309,11 @@ static void claims_beyond_the_files_cost_nothing(void **state)
 
     (void)state;
     stage_config(folder, "num_local_experts", "65536");
+    expect_refusal(folder,
+                   "feed_forward.router.weight: shape [4, 64], but the configuration asks for [65536, 64]");
+    stage_config(folder, "num_local_experts", "4");
     stage_config(folder, "num_hidden_layers", "1024");
-    expect_refusal(folder, "config");
+    expect_refusal(folder, "layers.5.feed_forward.router.weight is missing");
     stage_remove(folder);
 }
 

@@ -100,11 +100,40 @@ static void file_and_memory_are_the_same(void **state)
         assert_memory_equal(data, crl_pack_data(pack), len);
         crl_free(data);
     }
-    assert_int_equal(crl_convert_estimate(ck, &r, "convert_same.crl", 1, &plan, NULL), CRL_OK);
+    assert_int_equal(crl_convert_estimate(ck, &r, "convert_same.crl", &opt, &plan, NULL), CRL_OK);
     assert_true(plan.file_bytes <= len && plan.file_bytes + 65536 > len);
     assert_true(plan.disk_free > 0 && plan.weights > 0 && plan.seconds > 0);
     unlink("convert_same.crl");
     crl_pack_close(pack);
+    crl_ckpt_close(ck);
+    stage_remove(folder);
+}
+
+static void memory_limit_bounds_the_threads(void **state)
+{
+    struct crl_convert_options opt = { .jobs = 3 };
+    char *folder = stage_case("A");
+    struct crl_ckpt *ck = open_ok(folder);
+    struct crl_recipe r = recipe_of("q4");
+    struct crl_convert_plan all, two;
+    struct crl_report report;
+    struct crl_pack *pack;
+    struct crl_err err = { "" };
+
+    (void)state;
+    assert_int_equal(crl_convert_estimate(ck, &r, NULL, &opt, &all, NULL), CRL_OK);
+    assert_int_equal(all.jobs, 3);
+    opt.max_memory = all.memory_bytes - 1;
+    assert_int_equal(crl_convert_estimate(ck, &r, NULL, &opt, &two, NULL), CRL_OK);
+    assert_int_equal(two.jobs, 2);
+    assert_true(two.memory_bytes <= opt.max_memory);
+    assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, &report, NULL), CRL_OK);
+    assert_int_equal(report.jobs, 2);
+    crl_report_free(&report);
+    crl_pack_close(pack);
+    opt.max_memory = 1000;
+    assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, NULL, &err), CRL_ERANGE);
+    assert_non_null(strstr(err.text, "1000 are allowed"));
     crl_ckpt_close(ck);
     stage_remove(folder);
 }
@@ -408,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_do_not_depend_on_threads_or_the_day),
         cmocka_unit_test(file_and_memory_are_the_same),
+        cmocka_unit_test(memory_limit_bounds_the_threads),
         cmocka_unit_test(every_golden_case_converts_and_verifies),
         cmocka_unit_test(difference_from_the_checkpoint_is_found),
         cmocka_unit_test(nonfinite_weights_end_the_conversion),
