@@ -14,7 +14,7 @@
 #define REPEAT 5
 
 struct bed {
-    struct crl_act act; /* [MANY] */
+    struct crl_act fine, coarse; /* [MANY] beside q8 and beside q4 */
     float *x;           /* [MANY][K] */
     float *y;           /* [MANY][PANELS * 16] */
     unsigned char *memory;
@@ -30,7 +30,8 @@ static void bed_fini(struct bed *b)
 
 static void place(struct bed *b, struct crl_arena *a)
 {
-    crl_act_place(&b->act, a, MANY, K);
+    crl_act_place(&b->fine, a, CRL_Q8_SPAN, MANY, K);
+    crl_act_place(&b->coarse, a, CRL_Q4_SPAN, MANY, K);
     b->x = crl_arena_take(a, MANY * K, sizeof *b->x);
     b->y = crl_arena_take(a, MANY * PANELS * CRL_PANEL_ROWS, sizeof *b->y);
 }
@@ -65,7 +66,10 @@ static enum crl_status bed_init(struct bed *b, struct crl_err *err)
         seed = seed * 1664525u + 1013904223u;
         b->x[i] = (float)(seed >> 8) * 0x1p-23f - 1;
     }
-    for (size_t i = 0; i < MANY; i++) crl_act_row_scalar(&b->act, i, b->x + i * K, K);
+    for (size_t i = 0; i < MANY; i++) {
+        crl_act_row_scalar(&b->fine, i, b->x + i * K, K);
+        crl_act_row_scalar(&b->coarse, i, b->x + i * K, K);
+    }
     for (int f = CRL_BF16; !st && f < CRL_FORMAT_END; f++) st = make_matrix(b, (enum crl_format)f, err);
     return st;
 }
@@ -75,17 +79,17 @@ typedef void call_fn(const struct bed *b, const struct crl_kernel_row *row, size
 
 static void call_act(const struct bed *b, const struct crl_kernel_row *row, size_t m)
 {
-    for (size_t i = 0; i < m; i++) ((crl_act_row_fn *)row->fn)(&b->act, i, b->x + i * K, K);
+    for (size_t i = 0; i < m; i++) ((crl_act_row_fn *)row->fn)(&b->coarse, i, b->x + i * K, K);
 }
 
 static void call_q8(const struct bed *b, const struct crl_kernel_row *row, size_t m)
 {
-    ((crl_gemm_q_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, &b->act, m, &b->mat[CRL_Q8], 0, PANELS);
+    ((crl_gemm_q_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, &b->fine, m, &b->mat[CRL_Q8], 0, PANELS);
 }
 
 static void call_q4(const struct bed *b, const struct crl_kernel_row *row, size_t m)
 {
-    ((crl_gemm_q_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, &b->act, m, &b->mat[CRL_Q4], 0, PANELS);
+    ((crl_gemm_q_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, &b->coarse, m, &b->mat[CRL_Q4], 0, PANELS);
 }
 
 static void call_bf16(const struct bed *b, const struct crl_kernel_row *row, size_t m)

@@ -4,10 +4,16 @@
 #include <math.h>
 #include <string.h>
 
-void crl_act_place(struct crl_act *a, struct crl_arena *arena, size_t m, size_t k)
+void crl_act_shape(struct crl_act *a, size_t span, size_t k)
 {
+    a->span = span;
     a->k_pad = crl_k_pad(k);
-    a->n_span = (a->k_pad + CRL_ACT_SPAN - 1) / CRL_ACT_SPAN;
+    a->n_span = (a->k_pad + span - 1) / span;
+}
+
+void crl_act_place(struct crl_act *a, struct crl_arena *arena, size_t span, size_t m, size_t k)
+{
+    crl_act_shape(a, span, k);
     a->q = crl_arena_take(arena, m, a->k_pad);
     a->scale = crl_arena_take(arena, m, a->n_span * sizeof *a->scale);
     a->bias = crl_arena_take(arena, m, a->k_pad / CRL_BLOCK * sizeof *a->bias);
@@ -36,8 +42,8 @@ void crl_act_row_scalar(const struct crl_act *a, size_t i, const float *x, size_
 
     memset(q, 0, a->k_pad);
     for (size_t s = 0; s < a->n_span; s++) {
-        size_t lo = s * CRL_ACT_SPAN, n = k > lo ? k - lo : 0;
-        quantise_span(q + lo, a->scale + i * a->n_span + s, x + lo, n < CRL_ACT_SPAN ? n : CRL_ACT_SPAN);
+        size_t lo = s * a->span, n = k > lo ? k - lo : 0;
+        quantise_span(q + lo, a->scale + i * a->n_span + s, x + lo, n < a->span ? n : a->span);
     }
     for (size_t b = 0; b < a->k_pad / CRL_BLOCK; b++) {
         int32_t sum = 0;

@@ -165,13 +165,16 @@ static float dot_row(const struct crl_mat *w, const unsigned char *panel, const 
 {
     const unsigned char *codes = panel + crl_q4_scale_bytes(kp);
     const int8_t *q = x->q + i * x->k_pad;
-    float acc = 0;
+    float acc = 0, part = 0;
 
     for (size_t b = 0; b < kp / CRL_BLOCK; b++) {
+        const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
         int32_t sum = 0;
+
         for (size_t j = b * CRL_BLOCK; j < (b + 1) * CRL_BLOCK; j++) sum += q[j] * w->level[code_at(codes, row, j)];
-        acc = fmaf((float)sum, x->scale[i * x->n_span + b * CRL_BLOCK / CRL_ACT_SPAN] * block_scale(panel, row, b),
-                   acc);
+        part = fmaf((float)sum, block_scale(panel, row, b), b % per_span ? part : 0);
+        if (b % per_span == per_span - 1 || b + 1 == kp / CRL_BLOCK)
+            acc = fmaf(part, x->scale[i * x->n_span + b / per_span], acc);
     }
     return acc * row_unit(panel, row);
 }

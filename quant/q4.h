@@ -28,8 +28,9 @@ void crl_q4_ends(float end[CRL_Q4_TRIES], const int8_t level[16]);
 void crl_q4_row(const unsigned char *panel, size_t row, size_t k, const int8_t level[16], float *out);
 
 /* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.
- * Within a block of 32 the integer sum is exact; blocks are added by increasing k:
- * acc = fma(sum, (x scale * block scale), acc); the row scale multiplies the end result. */
+ * x has span 128. Within a block of 32 the integer sum is exact. Blocks of a span are added by increasing k under
+ * their block scales, part = sum * scale, then part = fma(sum, scale, part); spans under the activations' scales,
+ * acc = fma(part, x scale, acc); the row scale multiplies the end result. */
 void crl_gemm_q4_scalar(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,
                         size_t lo, size_t hi);
 

@@ -74,7 +74,7 @@ static float dot_row(const unsigned char *panel, const struct crl_act *x, size_t
     for (size_t b = 0; b < kp / CRL_BLOCK; b++) {
         int32_t sum = 0;
         for (size_t j = b * CRL_BLOCK; j < (b + 1) * CRL_BLOCK; j++) sum += q[j] * (int8_t)codes[at(row, j)];
-        acc = fmaf((float)sum, x->scale[i * x->n_span + b * CRL_BLOCK / CRL_ACT_SPAN] * block_scale(panel, row, b),
+        acc = fmaf((float)sum, x->scale[i * x->n_span + b] * block_scale(panel, row, b),
                    acc);
     }
     return acc;

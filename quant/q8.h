@@ -16,7 +16,7 @@ static inline size_t crl_q8_scale_bytes(size_t k_pad)
 size_t crl_q8_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
 void crl_q8_row(const unsigned char *panel, size_t row, size_t k, float *out);
 
-/* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.
+/* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x (span 32) and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.
  * Within a block of 32 the integer sum is exact; blocks are added by increasing k:
  * acc = fma(sum, (x scale * w scale), acc), product of scales rounded first. */
 void crl_gemm_q8_scalar(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w,

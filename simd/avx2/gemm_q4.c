@@ -22,10 +22,12 @@ CRL_INLINE void tile(float *y, size_t y_stride, const struct crl_act *x, size_t 
     const __m256i low = _mm256_set1_epi8(15);
     size_t nb = x->k_pad / CRL_BLOCK;
     const unsigned char *scales = panel + 64, *codes = panel + crl_q4_scale_bytes(x->k_pad);
-    __m256 acc[TILE_M][2];
+    __m256 acc[TILE_M][2], part[TILE_M][2];
 
-    CRL_UNROLL for (int r = 0; r < M; r++) acc[r][0] = acc[r][1] = _mm256_setzero_ps();
+    CRL_UNROLL for (int r = 0; r < M; r++)
+        acc[r][0] = acc[r][1] = part[r][0] = part[r][1] = _mm256_setzero_ps();
     for (size_t b = 0; b < nb; b++, codes += 256) {
+        const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
         __m256 ws[2] = { scales_at(scales + b * 16), scales_at(scales + b * 16 + 8) };
         __m256i sum[TILE_M][2];
 
@@ -46,9 +48,16 @@ CRL_INLINE void tile(float *y, size_t y_stride, const struct crl_act *x, size_t 
             }
         }
         CRL_UNROLL for (int r = 0; r < M; r++) {
-            __m256 xs = _mm256_set1_ps(x->scale[(i + (size_t)r) * x->n_span + b]);
             CRL_UNROLL for (int h = 0; h < 2; h++)
-                acc[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][h]), _mm256_mul_ps(xs, ws[h]), acc[r][h]);
+                part[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][h]), ws[h], part[r][h]);
+        }
+        if (b % per_span != per_span - 1 && b + 1 != nb) continue;
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            __m256 xs = _mm256_set1_ps(x->scale[(i + (size_t)r) * x->n_span + b / per_span]);
+            CRL_UNROLL for (int h = 0; h < 2; h++) {
+                acc[r][h] = _mm256_fmadd_ps(part[r][h], xs, acc[r][h]);
+                part[r][h] = _mm256_setzero_ps();
+            }
         }
     }
     CRL_UNROLL for (int r = 0; r < M; r++) {

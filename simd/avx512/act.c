@@ -10,14 +10,36 @@
 
 crl_act_row_fn crl_act_row_avx512;
 
-/* 32 values as two registers, zero beyond n. */
-CRL_INLINE void load32(__m512 v[2], const float *x, size_t n)
+/* 16 values, zero beyond n. */
+CRL_INLINE __m512 load16(const float *x, size_t n)
 {
-    __mmask16 m0 = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
-    __mmask16 m1 = n >= 32 ? 0xffff : n > 16 ? (__mmask16)((1u << (n - 16)) - 1) : 0;
+    return _mm512_maskz_loadu_ps(n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1), x);
+}
 
-    v[0] = _mm512_maskz_loadu_ps(m0, x);
-    v[1] = _mm512_maskz_loadu_ps(m1, x + (n > 16 ? 16 : 0));
+/* Largest magnitude of n values, NaN if there is one. */
+CRL_INLINE float max_abs(const float *x, size_t n)
+{
+    __m512 big = _mm512_setzero_ps();
+    __mmask16 nan = 0;
+
+    for (size_t j = 0; j < n; j += 16) {
+        __m512 v = load16(x + j, n - j);
+        big = _mm512_max_ps(big, _mm512_abs_ps(v));
+        nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    }
+    return nan ? NAN : _mm512_reduce_max_ps(big);
+}
+
+/* 32 codes of n values, zero beyond, and -128 times their sum. */
+CRL_INLINE int32_t codes(int8_t *q, const float *x, size_t n, float inv)
+{
+    __m512i lo = _mm512_cvtps_epi32(_mm512_mul_ps(load16(x, n), _mm512_set1_ps(inv)));
+    __m512i hi = n > 16 ? _mm512_cvtps_epi32(_mm512_mul_ps(load16(x + 16, n - 16), _mm512_set1_ps(inv)))
+                        : _mm512_setzero_si512();
+
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(lo));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(hi));
+    return -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(lo, hi));
 }
 
 void crl_act_row_avx512(const struct crl_act *a, size_t i, const float *x, size_t k)
@@ -26,27 +48,19 @@ void crl_act_row_avx512(const struct crl_act *a, size_t i, const float *x, size_
     float *scale = a->scale + i * a->n_span;
     int32_t *bias = a->bias + i * (a->k_pad / CRL_BLOCK);
 
-    _Static_assert(CRL_ACT_SPAN == 32, "one span is two registers");
-    for (size_t b = 0; b < a->k_pad / CRL_BLOCK; b++) {
-        size_t left = k > b * CRL_BLOCK ? k - b * CRL_BLOCK : 0;
-        __m512 v[2];
-        __m512i lo, hi;
-        float big, inv;
+    for (size_t s = 0; s < a->n_span; s++) {
+        size_t at = s * a->span, end = at + a->span < a->k_pad ? at + a->span : a->k_pad, n = k > at ? k - at : 0;
+        float big = max_abs(x + at, n < a->span ? n : a->span), inv;
 
-        load32(v, x + (left ? b * CRL_BLOCK : 0), left);
-        big = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
-        if (_mm512_cmp_ps_mask(v[0], v[1], _CMP_UNORD_Q)) big = NAN;
-        scale[b] = big / 127;
-        inv = scale[b] > 0 && scale[b] < INFINITY ? 127 / big : 0;
+        scale[s] = big / 127;
+        inv = scale[s] > 0 && scale[s] < INFINITY ? 127 / big : 0;
         if (!(inv > 0 && inv < INFINITY)) {
-            memset(q + b * CRL_BLOCK, 0, CRL_BLOCK);
-            bias[b] = 0;
+            memset(q + at, 0, end - at);
+            for (; at < end; at += CRL_BLOCK) bias[at / CRL_BLOCK] = 0;
             continue;
         }
-        lo = _mm512_cvtps_epi32(_mm512_mul_ps(v[0], _mm512_set1_ps(inv)));
-        hi = _mm512_cvtps_epi32(_mm512_mul_ps(v[1], _mm512_set1_ps(inv)));
-        _mm_storeu_si128((__m128i *)(q + b * CRL_BLOCK), _mm512_cvtepi32_epi8(lo));
-        _mm_storeu_si128((__m128i *)(q + b * CRL_BLOCK + 16), _mm512_cvtepi32_epi8(hi));
-        bias[b] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(lo, hi));
+        for (; at < end; at += CRL_BLOCK)
+            bias[at / CRL_BLOCK] = k > at ? codes(q + at, x + at, k - at < CRL_BLOCK ? k - at : CRL_BLOCK, inv)
+                                          : codes(q + at, x, 0, inv);
     }
 }

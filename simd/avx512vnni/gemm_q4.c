@@ -37,11 +37,11 @@ static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsign
 {
     const unsigned char *codes = panel + crl_q4_scale_bytes(nb * CRL_BLOCK);
     const int8_t *q = x->q + i * x->k_pad;
-    __m512 acc = _mm512_setzero_ps();
+    __m512 acc = _mm512_setzero_ps(), part = acc;
 
     for (size_t b = 0; b < nb; b++, codes += 256, q += CRL_BLOCK) {
+        const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
         __m512i even = _mm512_set1_epi32(x->bias[i * nb + b]), odd = _mm512_setzero_si512();
-        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x->scale[i * x->n_span + b]), scales_at(panel, b));
 
         CRL_UNROLL for (int v = 0; v < 4; v++) {
             __m512i c = _mm512_load_si512(codes + v * 64);
@@ -52,7 +52,10 @@ static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsign
             even = _mm512_dpbusd_epi32(even, low_codes(c, table), _mm512_set1_epi32(a));
             odd = _mm512_dpbusd_epi32(odd, high_codes(c, table), _mm512_set1_epi32(d));
         }
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scale, acc);
+        part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scales_at(panel, b), part);
+        if (b % per_span != per_span - 1 && b + 1 != nb) continue;
+        acc = _mm512_fmadd_ps(part, _mm512_set1_ps(x->scale[i * x->n_span + b / per_span]), acc);
+        part = _mm512_setzero_ps();
     }
     _mm512_storeu_ps(y, _mm512_mul_ps(acc, _mm512_load_ps(panel)));
 }
@@ -95,8 +98,8 @@ void crl_gemm_q4_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, 
             size_t nb = n_block - b0 < SLAB_BLOCKS ? n_block - b0 : SLAB_BLOCKS;
             for (int j = 0; j < n; j++)
                 unpack(&s, j, w->panel + (p + (size_t)j) * w->panel_bytes, kp, b0, nb, table);
-            if (n == 2) slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 2);
-            else slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 1);
+            if (n == 2) SLAB_ROWS(tile_coarse, y + p * 16, y_stride, x, m, &s, b0, nb, 2);
+            else SLAB_ROWS(tile_coarse, y + p * 16, y_stride, x, m, &s, b0, nb, 1);
         }
         for (int j = 0; j < n; j++)
             scale_rows(y + (p + (size_t)j) * 16, y_stride, m, w->panel + (p + (size_t)j) * w->panel_bytes);

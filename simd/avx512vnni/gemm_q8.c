@@ -69,8 +69,8 @@ void crl_gemm_q8_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, 
         for (size_t b0 = 0; b0 < n_block; b0 += SLAB_BLOCKS) {
             size_t nb = n_block - b0 < SLAB_BLOCKS ? n_block - b0 : SLAB_BLOCKS;
             for (int j = 0; j < n; j++) unpack(&s, j, w->panel + (p + (size_t)j) * w->panel_bytes, kp, b0, nb);
-            if (n == 2) slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 2);
-            else slab_rows(y + p * 16, y_stride, x, m, &s, b0, nb, 1);
+            if (n == 2) SLAB_ROWS(tile_fine, y + p * 16, y_stride, x, m, &s, b0, nb, 2);
+            else SLAB_ROWS(tile_fine, y + p * 16, y_stride, x, m, &s, b0, nb, 1);
         }
     }
 }

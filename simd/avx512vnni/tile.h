@@ -2,14 +2,17 @@
  *
  * A slab is a piece of a panel along k, unpacked into unsigned weights u = w + 128 (vpdpbusd multiplies unsigned by
  * signed) with its block scales as float. Rows of x bring bias = -128 * sum(x) per block, the start of each integer
- * sum, so that the offset costs nothing. */
+ * sum, so that the offset costs nothing.
+ *
+ * A tile is M rows of x times P panels. Its sums live in y between slabs: a slab adds to what y holds, the first one
+ * starts from 0, so a row's result is one chain of additions by increasing k, whatever the tile. */
 #ifndef CRL_SIMD_AVX512VNNI_TILE_H
 #define CRL_SIMD_AVX512VNNI_TILE_H
 
 #include "quant/act.h"
 #include "simd/x86.h"
 
-#define SLAB_BLOCKS 16 /* 512 of k: 8 KiB of weights per panel, two panels and the rows of x stay in L1 */
+#define SLAB_BLOCKS 16 /* 512 of k: 8 KiB of weights per panel; two panels and the rows of x stay in L1 */
 #define TILE_M 6       /* rows of x per tile: 2 panels x 6 rows x (integer + float sum) fill 24 registers */
 #define TILE_P 2       /* panels per tile */
 
@@ -18,15 +21,47 @@ struct slab {
     float scale[TILE_P][SLAB_BLOCKS * 16];      /* [block][16] */
 };
 
-/* Add the products of M rows of x (from row i) and P unpacked panels over blocks b0 .. b0 + nb to y; the sums start
- * from 0 if b0 is 0, else from what y holds. */
-CRL_INLINE void slab_tile(float *y, size_t y_stride, const struct crl_act *x, size_t i, const struct slab *s, size_t b0,
-                          size_t nb, const int M, const int P)
+/* M rows of x from row i on, seen from block b0. */
+struct x_rows {
+    const int8_t *q;
+    const float *scale;
+    const int32_t *bias;
+    size_t q_stride, scale_stride, bias_stride;
+};
+
+CRL_INLINE struct x_rows x_rows_at(const struct crl_act *x, size_t i, size_t b0, size_t blocks_per_span)
 {
-    const size_t n_block = x->k_pad / CRL_BLOCK;
-    const int8_t *q = x->q + i * x->k_pad + b0 * CRL_BLOCK;
-    const float *xs = x->scale + i * x->n_span + b0;
-    const int32_t *bias = x->bias + i * n_block + b0;
+    size_t n_block = x->k_pad / CRL_BLOCK;
+
+    return (struct x_rows){ x->q + i * x->k_pad + b0 * CRL_BLOCK, x->scale + i * x->n_span + b0 / blocks_per_span,
+                            x->bias + i * n_block + b0, x->k_pad, x->n_span, n_block };
+}
+
+/* Integer sums of block b of the slab. */
+CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, const struct x_rows *x, size_t b,
+                           const int M, const int P)
+{
+    CRL_UNROLL for (int r = 0; r < M; r++) {
+        __m512i start = _mm512_set1_epi32(x->bias[(size_t)r * x->bias_stride + b]);
+        CRL_UNROLL for (int p = 0; p < P; p++) sum[r][p] = start;
+    }
+    CRL_UNROLL for (int g = 0; g < 8; g++) {
+        __m512i u[TILE_P];
+        CRL_UNROLL for (int p = 0; p < P; p++) u[p] = _mm512_load_si512(s->u[p] + b * 512 + (size_t)g * 64);
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            int32_t four;
+            __builtin_memcpy(&four, x->q + (size_t)r * x->q_stride + b * CRL_BLOCK + (size_t)g * 4, 4);
+            CRL_UNROLL for (int p = 0; p < P; p++)
+                sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], u[p], _mm512_set1_epi32(four));
+        }
+    }
+}
+
+/* A scale of x for every block (q8): acc = fma(sum, x scale * w scale, acc). */
+CRL_INLINE void tile_fine(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct slab *s,
+                          size_t b0, size_t nb, const int M, const int P)
+{
+    const struct x_rows x = x_rows_at(act, i, b0, 1);
     __m512 acc[TILE_M][TILE_P];
 
     CRL_UNROLL for (int r = 0; r < M; r++) {
@@ -37,23 +72,10 @@ CRL_INLINE void slab_tile(float *y, size_t y_stride, const struct crl_act *x, si
         __m512i sum[TILE_M][TILE_P];
         __m512 ws[TILE_P];
 
-        CRL_UNROLL for (int r = 0; r < M; r++) {
-            __m512i start = _mm512_set1_epi32(bias[(size_t)r * n_block + b]);
-            CRL_UNROLL for (int p = 0; p < P; p++) sum[r][p] = start;
-        }
-        CRL_UNROLL for (int g = 0; g < 8; g++) {
-            __m512i u[TILE_P];
-            CRL_UNROLL for (int p = 0; p < P; p++) u[p] = _mm512_load_si512(s->u[p] + b * 512 + (size_t)g * 64);
-            CRL_UNROLL for (int r = 0; r < M; r++) {
-                int32_t four;
-                __builtin_memcpy(&four, q + (size_t)r * x->k_pad + b * CRL_BLOCK + (size_t)g * 4, 4);
-                CRL_UNROLL for (int p = 0; p < P; p++)
-                    sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], u[p], _mm512_set1_epi32(four));
-            }
-        }
+        block_sums(sum, s, &x, b, M, P);
         CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = _mm512_load_ps(s->scale[p] + b * 16);
         CRL_UNROLL for (int r = 0; r < M; r++) {
-            __m512 one = _mm512_set1_ps(xs[(size_t)r * x->n_span + b]);
+            __m512 one = _mm512_set1_ps(x.scale[(size_t)r * x.scale_stride + b]);
             CRL_UNROLL for (int p = 0; p < P; p++)
                 acc[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][p]), _mm512_mul_ps(one, ws[p]), acc[r][p]);
         }
@@ -63,21 +85,57 @@ CRL_INLINE void slab_tile(float *y, size_t y_stride, const struct crl_act *x, si
     }
 }
 
-/* All m rows of x against P panels of a slab. */
-CRL_INLINE void slab_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct slab *s, size_t b0,
-                          size_t nb, const int P)
+/* A scale of x for four blocks (q4): part = sum * w scale + part; at the end of the span y = fma(part, x scale, y).
+ * y stays in memory: it is touched once for 32 multiplications of integers. */
+CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct slab *s,
+                            size_t b0, size_t nb, const int M, const int P)
 {
-    size_t i = 0;
+    const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
+    const struct x_rows x = x_rows_at(act, i, b0, per_span);
 
-    for (; i + TILE_M <= m; i += TILE_M) slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, TILE_M, P);
-    switch (m - i) {
-    case 5: slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, 5, P); break;
-    case 4: slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, 4, P); break;
-    case 3: slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, 3, P); break;
-    case 2: slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, 2, P); break;
-    case 1: slab_tile(y + i * y_stride, y_stride, x, i, s, b0, nb, 1, P); break;
-    default: break;
+    for (size_t b = 0; b < nb;) {
+        size_t first = b, end = b + per_span < nb ? b + per_span : nb;
+        __m512 part[TILE_M][TILE_P];
+
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            CRL_UNROLL for (int p = 0; p < P; p++) part[r][p] = _mm512_setzero_ps();
+        }
+        for (; b < end; b++) {
+            __m512i sum[TILE_M][TILE_P];
+            __m512 ws[TILE_P];
+
+            block_sums(sum, s, &x, b, M, P);
+            CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = _mm512_load_ps(s->scale[p] + b * 16);
+            CRL_UNROLL for (int r = 0; r < M; r++) {
+                CRL_UNROLL for (int p = 0; p < P; p++)
+                    part[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][p]), ws[p], part[r][p]);
+            }
+        }
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            __m512 one = _mm512_set1_ps(x.scale[(size_t)r * x.scale_stride + first / per_span]);
+            CRL_UNROLL for (int p = 0; p < P; p++) {
+                float *to = y + (size_t)r * y_stride + 16 * p;
+                __m512 acc = b0 + first ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(part[r][p], one, acc));
+            }
+        }
     }
 }
+
+/* All m rows of x against P panels of a slab, with the tile of the format. */
+#define SLAB_ROWS(tile, y, y_stride, x, m, s, b0, nb, P)                                                    \
+    do {                                                                                                    \
+        size_t i_ = 0;                                                                                      \
+        for (; i_ + TILE_M <= (m); i_ += TILE_M)                                                            \
+            tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, TILE_M, P);                             \
+        switch ((m) - i_) {                                                                                 \
+        case 5: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 5, P); break;                       \
+        case 4: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 4, P); break;                       \
+        case 3: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 3, P); break;                       \
+        case 2: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 2, P); break;                       \
+        case 1: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 1, P); break;                       \
+        default: break;                                                                                     \
+        }                                                                                                   \
+    } while (0)
 
 #endif

@@ -27,9 +27,9 @@ static bool same(const char *what, const void *got, const void *want, size_t n, 
     return true;
 }
 
-static bool check_one(crl_act_row_fn *fn, const float *x, size_t k, size_t k_pad)
+static bool check_one(crl_act_row_fn *fn, const float *x, size_t k, size_t k_pad, size_t span)
 {
-    struct crl_act got = { .k_pad = k_pad, .n_span = k_pad / CRL_ACT_SPAN }, want = got;
+    struct crl_act got = { .span = span, .k_pad = k_pad, .n_span = (k_pad + span - 1) / span }, want = got;
     size_t nb = k_pad / CRL_BLOCK;
     size_t bytes[] = { ROWS * k_pad, ROWS * got.n_span * sizeof(float), ROWS * nb * sizeof(int32_t) };
     bool ok;
@@ -74,7 +74,8 @@ bool check_act(const struct crl_kernel_row *row)
                 float *x = guarded(SLOT_X, (at.k + back) * sizeof(float), sizeof(float));
 
                 fill_row(x, at.k, r, at.fill, &state);
-                if (!check_one(fn, x, at.k, crl_k_pad(at.k) + (r == 5 ? 64 : 0))) return false;
+                if (!check_one(fn, x, at.k, crl_k_pad(at.k) + (r == 5 ? 64 : 0),
+                               r / 2 % 2 ? CRL_Q4_SPAN : CRL_Q8_SPAN)) return false;
             }
         }
     return true;
@@ -84,7 +85,7 @@ void bench_act(const struct crl_kernel_row *row)
 {
     crl_act_row_fn *fn = (crl_act_row_fn *)row->fn;
     size_t k = 5120, done = 0;
-    struct crl_act a = { .k_pad = k, .n_span = k / CRL_ACT_SPAN };
+    struct crl_act a = { .span = CRL_Q4_SPAN, .k_pad = k, .n_span = k / CRL_Q4_SPAN };
     float *x = crl_alloc(k, sizeof *x);
     uint64_t state = at.seed;
     double t0, t;

@@ -96,8 +96,7 @@ static void make_activations(struct operands *o, uint64_t *state)
         }
         return;
     }
-    o->x.k_pad = kp;
-    o->x.n_span = kp / CRL_ACT_SPAN;
+    crl_act_shape(&o->x, crl_format_span(o->format), at.k);
     o->x.q = guarded(SLOT_Q, CHECK_M * kp, 1);
     o->x.scale = guarded(SLOT_SCALE, CHECK_M * o->x.n_span * sizeof(float), sizeof(float));
     o->x.bias = guarded(SLOT_BIAS, CHECK_M * (kp / CRL_BLOCK) * sizeof(int32_t), sizeof(int32_t));
@@ -126,7 +125,7 @@ static void run(const struct crl_kernel_row *row, const struct operands *o, floa
 static double x_at(const struct operands *o, size_t i, size_t j)
 {
     if (o->format == CRL_BF16) return o->xf[i * o->x_stride + j];
-    return (double)o->x.q[i * o->x.k_pad + j] * o->x.scale[i * o->x.n_span + j / CRL_ACT_SPAN];
+    return (double)o->x.q[i * o->x.k_pad + j] * o->x.scale[i * o->x.n_span + j / o->x.span];
 }
 
 /* A product of scales may fall below the normal range and lose up to half a step of 2^-149; the largest integer sum
@@ -273,9 +272,9 @@ void bench_gemm(const struct crl_kernel_row *row, enum crl_format format)
     crl_mat_header_put(format, data, crl_q4_level_default);
     for (size_t p = 0; p < crl_n_panel(n); p++) random_panel(data + head + p * panel, format, k, &state);
     crl_mat_bind(&o.w, format, n, k, data);
-    crl_act_place(&o.x, &plan, 512, k);
+    crl_act_place(&o.x, &plan, crl_format_span(format), 512, k);
     arena = (struct crl_arena){ crl_alloc(plan.used, 1), 0, plan.used, false };
-    crl_act_place(&o.x, &arena, 512, k);
+    crl_act_place(&o.x, &arena, crl_format_span(format), 512, k);
     for (size_t i = 0; i < 512; i++) {
         fill_row(x + i * k, k, 0, FILL_RANDOM, &state);
         crl_act_row_scalar(&o.x, i, x + i * k, k);
