@@ -169,18 +169,18 @@ static void place_and_attend(struct crl_forward *f, const struct crl_member *me,
 }
 
 /* The attention rows as input of o: each member quantises a single token for itself, many are shared out. */
-static const struct crl_rows *output_rows(struct crl_forward *f, const struct crl_member *me)
+static const struct crl_rows *output_rows(struct crl_forward *f, const struct crl_member *me, unsigned need)
 {
     size_t d_q = (size_t)f->model->cfg.n_head * f->model->cfg.d_head, lo, hi;
 
     if (f->m == 1) {
         struct crl_rows *own = &f->scratch[me->id].attn_in;
         own->x = f->attn.x;
-        crl_rows_quantise(f, own, 0, d_q);
+        crl_rows_quantise(f, own, 0, d_q, need);
         return own;
     }
     crl_team_range(me, f->m, &lo, &hi);
-    for (size_t i = lo; i < hi; i++) crl_rows_quantise(f, &f->attn, i, d_q);
+    for (size_t i = lo; i < hi; i++) crl_rows_quantise(f, &f->attn, i, d_q, need);
     crl_team_barrier(me);
     return &f->attn;
 }
@@ -189,7 +189,7 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
 {
     const struct crl_layer *l = &f->model->layer[layer];
     size_t d = f->model->cfg.d_model, stride = crl_round_up(d, CRL_PANEL_ROWS), lo, hi, end;
-    const struct crl_rows *x = crl_norm_stream(f, me, l->attn_norm);
+    const struct crl_rows *x = crl_norm_stream(f, me, l->attn_norm, l->need_qkv);
 
     project_qkv(f, me, l, x);
     crl_team_barrier(me);
@@ -197,7 +197,7 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
     place_and_attend(f, me, layer);
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_ATTENTION);
-    x = output_rows(f, me);
+    x = output_rows(f, me, l->need_o);
     crl_team_range(me, crl_n_panel(d), &lo, &hi);
     project(f, f->out, stride, x, &l->o, l->o_bias, lo, hi);
     end = hi * CRL_PANEL_ROWS < d ? hi * CRL_PANEL_ROWS : d;

@@ -2,8 +2,7 @@
  * docs/model.md, "Mixture of experts".
  *
  * Rows: the m tokens of the shared block come first, then the routed rows sorted by expert. A unit of gate-up is 64
- * rows of the matrix, 32 values of the intermediate: exactly one block of the int8 activations, so that the member who
- * computes it also quantises it and nobody waits. In down every member owns columns of the stream for all blocks, so
+ * rows of the matrix, 32 values of the intermediate. In down every member owns columns of the stream for all blocks, so
  * the sum over experts needs no join and has a fixed order: shared first, experts by number. */
 #include "model/work.h"
 
@@ -59,51 +58,51 @@ static void list_groups(const struct crl_forward *f, struct crl_plan *p, const s
     for (size_t i = 0; i < n; i++) p->order[p->count[p->route[i]]++] = i;
 }
 
-/* Routed row r of `to`: row `from` of x times its score. The codes stay, the scale takes the factor. */
-static void scale_row(const struct crl_rows *to, size_t r, const struct crl_rows *x, size_t from, float weight)
+static void scale_codes(const struct crl_act *to, size_t r, const struct crl_act *x, size_t from, float weight)
 {
-    size_t nb = x->act.k_pad / CRL_BLOCK;
+    size_t nb = x->k_pad / CRL_BLOCK;
 
+    memcpy(to->q + r * x->k_pad, x->q + from * x->k_pad, x->k_pad);
+    memcpy(to->bias + r * nb, x->bias + from * nb, nb * sizeof *x->bias);
+    for (size_t j = 0; j < x->n_span; j++) to->scale[r * x->n_span + j] = x->scale[from * x->n_span + j] * weight;
+}
+
+/* Routed row r of `to`: row `from` of x times its score. The codes stay, the scales take the factor. */
+static void scale_row(const struct crl_rows *to, size_t r, const struct crl_rows *x, size_t from, float weight,
+                      unsigned need)
+{
     for (size_t j = 0; j < x->stride; j++) to->x[r * to->stride + j] = x->x[from * x->stride + j] * weight;
-    memcpy(to->act.q + r * x->act.k_pad, x->act.q + from * x->act.k_pad, x->act.k_pad);
-    memcpy(to->act.bias + r * nb, x->act.bias + from * nb, nb * sizeof *x->act.bias);
-    for (size_t j = 0; j < x->act.n_span; j++)
-        to->act.scale[r * x->act.n_span + j] = x->act.scale[from * x->act.n_span + j] * weight;
+    if (need & CRL_NEED_FINE) scale_codes(&to->fine, r, &x->fine, from, weight);
+    if (need & CRL_NEED_COARSE) scale_codes(&to->coarse, r, &x->coarse, from, weight);
 }
 
 /* Scaled inputs of the routed rows, in the order of the groups. */
 static const struct crl_rows *gather(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
-                                     const struct crl_rows *x)
+                                     const struct crl_rows *x, unsigned need)
 {
     size_t used = f->model->cfg.n_expert_used, n = f->m * used, lo, hi;
 
     if (f->m == 1) {
         struct crl_rows *own = &f->scratch[me->id].routed;
-        for (size_t r = 0; r < n; r++) scale_row(own, r, x, 0, p->weight[p->order[r]]);
+        for (size_t r = 0; r < n; r++) scale_row(own, r, x, 0, p->weight[p->order[r]], need);
         return own;
     }
     crl_team_range(me, n, &lo, &hi);
-    for (size_t r = lo; r < hi; r++) scale_row(&f->gathered, r, x, p->order[r] / used, p->weight[p->order[r]]);
+    for (size_t r = lo; r < hi; r++)
+        scale_row(&f->gathered, r, x, p->order[r] / used, p->weight[p->order[r]], need);
     crl_team_barrier(me);
     return &f->gathered;
 }
 
-/* up * silu(gate) of one unit into 32 values of the intermediate row, zero beyond d_ff, and their codes. */
+/* up * silu(gate) of one unit into 32 values of an intermediate row, zero beyond d_ff. */
 static void finish_unit(const struct crl_forward *f, const struct crl_rows *mid, size_t row, size_t unit, size_t d_ff,
                         const float *tile)
 {
-    size_t at = unit * UNIT, left = d_ff - at < UNIT ? d_ff - at : UNIT;
-    float *to = mid->x + row * mid->stride + at;
-    struct crl_act one = mid->act;
+    size_t left = d_ff - unit * UNIT < UNIT ? d_ff - unit * UNIT : UNIT;
+    float *to = mid->x + row * mid->stride + unit * UNIT;
 
     f->kern->swiglu(to, tile);
     memset(to + left, 0, (UNIT - left) * sizeof *to);
-    one.q += row * one.k_pad + at;
-    one.scale += row * one.n_span + unit;
-    one.bias += row * (one.k_pad / CRL_BLOCK) + unit;
-    one.k_pad = UNIT;
-    one.n_span = 1;
-    f->kern->act_row(&one, 0, to, UNIT);
 }
 
 /* Row of the intermediate where a group's rows begin: the shared block's come first. */
@@ -119,7 +118,7 @@ static void gate_up(struct crl_forward *f, const struct crl_member *me, const st
     float *tile = f->scratch[me->id].tile;
     size_t n_panel = crl_n_panel(g->ffn->gate_up.n);
 
-    _Static_assert(UNIT == CRL_ACT_SPAN && UNIT == 2 * CRL_PANEL_ROWS, "a unit is one span of activations");
+    _Static_assert(UNIT == 2 * CRL_PANEL_ROWS && UNIT == CRL_BLOCK, "a unit is two pairs of panels and pads to a block");
     for (size_t u = lo; u < hi; u++) {
         struct crl_mat w = g->ffn->gate_up;
         size_t n = n_panel - 4 * u < 4 ? n_panel - 4 * u : 4;
@@ -157,8 +156,26 @@ static void gate_up_all(struct crl_forward *f, const struct crl_member *me, cons
     }
 }
 
+/* The intermediate rows as input of down: each member quantises those of a single token for itself, many are shared
+ * out. */
+static const struct crl_rows *down_rows(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                                        const struct crl_layer *l)
+{
+    size_t n = f->m * (l->moe ? 1 + f->model->cfg.n_expert_used : 1), lo = 0, hi = n;
+    struct crl_rows *own = &f->scratch[me->id].mid_in;
+
+    if (f->m > 1) crl_team_range(me, n, &lo, &hi);
+    crl_rows_reshape(own, l->d_ff);
+    own->x = p->mid.x;
+    for (size_t i = lo; i < hi; i++) crl_rows_quantise(f, f->m == 1 ? own : &p->mid, i, l->d_ff, l->need_down);
+    if (f->m == 1) return own;
+    crl_team_barrier(me);
+    return &p->mid;
+}
+
 /* Columns of the stream that this member owns: down of every group, added to the rows' tokens. */
-static void down_all(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p)
+static void down_all(struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                     const struct crl_rows *mid)
 {
     size_t d = f->model->cfg.d_model, used = f->model->cfg.n_expert_used, lo, hi;
     float *tile = f->scratch[me->id].tile;
@@ -173,7 +190,7 @@ static void down_all(struct crl_forward *f, const struct crl_member *me, const s
             struct crl_mat w = g->ffn->down;
 
             w.panel += panel * w.panel_bytes;
-            crl_rows_gemm(f, tile, 64, &p->mid, mid_row(f, p, g), g->n, &w, 0, n);
+            crl_rows_gemm(f, tile, 64, mid, mid_row(f, p, g), g->n, &w, 0, n);
             for (size_t r = 0; r < g->n; r++) {
                 float *to = f->h + (i ? p->order[g->first + r] / used : r) * d + col;
                 for (size_t j = 0; j < width; j++) to[j] += tile[r * 64 + j];
@@ -191,27 +208,25 @@ static struct crl_plan *begin_plan(struct crl_forward *f, const struct crl_membe
     p->route = f->m == 1 ? s->own_route : f->route;
     p->weight = f->m == 1 ? s->own_weight : f->weight;
     p->mid = f->mid; /* dense and expert layers differ in width */
-    p->mid.stride = crl_k_pad(l->d_ff);
-    p->mid.act.k_pad = p->mid.stride;
-    p->mid.act.n_span = p->mid.stride / CRL_ACT_SPAN;
+    crl_rows_reshape(&p->mid, l->d_ff);
     return p;
 }
 
 void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
 {
     const struct crl_layer *l = &f->model->layer[layer];
-    const struct crl_rows *x = crl_norm_stream(f, me, l->ffn_norm), *routed = NULL;
+    const struct crl_rows *x = crl_norm_stream(f, me, l->ffn_norm, l->need_gate_up), *routed = NULL;
     struct crl_plan *p = begin_plan(f, me, l);
 
     if (l->moe) route_rows(f, me, p, l, x);
     list_groups(f, p, l);
-    if (l->moe) routed = gather(f, me, p, x);
+    if (l->moe) routed = gather(f, me, p, x, l->need_gate_up);
     if (l->moe && me->id == 0 && f->batch->tap_routes) f->batch->tap_routes(f->batch->tap_ctx, layer, p->route, f->m);
     crl_phase_done(f, me, CRL_PHASE_ROUTER);
     gate_up_all(f, me, p, l, x, routed);
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_GATE_UP);
-    down_all(f, me, p);
+    down_all(f, me, p, down_rows(f, me, p, l));
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_DOWN);
 }

@@ -37,11 +37,17 @@ static size_t round16(size_t n)
     return crl_round_up(n, CRL_PANEL_ROWS);
 }
 
+static void take_codes(struct crl_rows *r, struct crl_arena *a, size_t m, size_t k)
+{
+    crl_act_place(&r->fine, a, CRL_Q8_SPAN, m, k);
+    crl_act_place(&r->coarse, a, CRL_Q4_SPAN, m, k);
+}
+
 static void take_rows(struct crl_rows *r, struct crl_arena *a, size_t m, size_t k)
 {
     r->stride = crl_k_pad(k);
     r->x = crl_arena_take(a, m, r->stride * sizeof *r->x);
-    crl_act_place(&r->act, a, m, k);
+    take_codes(r, a, m, k);
 }
 
 static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_config *cfg)
@@ -58,6 +64,12 @@ static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_
     t->sum = crl_arena_take(a, n, sizeof(float));
 }
 
+/* Width of the widest feed-forward block. */
+static size_t widest(const struct crl_config *cfg)
+{
+    return cfg->d_ff > cfg->d_ff_dense ? cfg->d_ff : cfg->d_ff_dense;
+}
+
 static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struct crl_config *cfg, size_t batch_max)
 {
     size_t used = cfg->n_expert_used ? cfg->n_expert_used : 1;
@@ -70,7 +82,8 @@ static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struc
     take_rows(&s->in, a, 1, cfg->d_model);
     take_rows(&s->routed, a, used, cfg->d_model);
     s->attn_in.stride = crl_k_pad((size_t)cfg->n_head * cfg->d_head);
-    crl_act_place(&s->attn_in.act, a, 1, (size_t)cfg->n_head * cfg->d_head);
+    take_codes(&s->attn_in, a, 1, (size_t)cfg->n_head * cfg->d_head);
+    take_codes(&s->mid_in, a, 1 + used, widest(cfg));
     s->tile = crl_arena_take(a, batch_max * (1 + used), 64 * sizeof(float));
     take_attn(&s->attn, a, cfg);
     s->route = crl_arena_take(a, round16(cfg->n_expert), sizeof(float));
@@ -81,7 +94,6 @@ static void lay_out(struct crl_forward *f, struct crl_arena *a)
 {
     const struct crl_config *cfg = &f->model->cfg;
     size_t b = f->batch_max, used = cfg->n_expert_used ? cfg->n_expert_used : 1, d_q, d_kv;
-    size_t ff = cfg->d_ff > cfg->d_ff_dense ? cfg->d_ff : cfg->d_ff_dense;
 
     d_q = (size_t)cfg->n_head * cfg->d_head;
     d_kv = (size_t)cfg->n_kv_head * cfg->d_head;
@@ -100,7 +112,7 @@ static void lay_out(struct crl_forward *f, struct crl_arena *a)
     f->route = crl_arena_take(a, b, used * sizeof *f->route);
     f->weight = crl_arena_take(a, b, used * sizeof *f->weight);
     take_rows(&f->gathered, a, b * used, cfg->d_model);
-    take_rows(&f->mid, a, b * (1 + used), ff);
+    take_rows(&f->mid, a, b * (1 + used), widest(cfg));
     f->logits = cfg->vocab % CRL_PANEL_ROWS ? crl_arena_take(a, b, round16(cfg->vocab) * sizeof(float)) : NULL;
     f->scratch = crl_arena_take(a, crl_team_size(f->team), sizeof *f->scratch);
     for (unsigned i = 0; i < crl_team_size(f->team); i++) {
@@ -150,7 +162,7 @@ size_t crl_forward_batch_max(const struct crl_forward *f)
 void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const struct crl_rows *x, size_t first,
                    size_t m, const struct crl_mat *w, size_t lo, size_t hi)
 {
-    struct crl_act a = x->act;
+    struct crl_act a = w->format == CRL_Q8 ? x->fine : x->coarse;
 
     if (!m || lo >= hi) return;
     if (w->format == CRL_BF16) {
@@ -163,12 +175,21 @@ void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const
     (w->format == CRL_Q8 ? f->kern->gemm_q8 : f->kern->gemm_q4)(y, y_stride, &a, m, w, lo, hi);
 }
 
-void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k)
+void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k, unsigned need)
 {
-    f->kern->act_row(&x->act, i, x->x + i * x->stride, k);
+    if (need & CRL_NEED_FINE) f->kern->act_row(&x->fine, i, x->x + i * x->stride, k);
+    if (need & CRL_NEED_COARSE) f->kern->act_row(&x->coarse, i, x->x + i * x->stride, k);
 }
 
-const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight)
+void crl_rows_reshape(struct crl_rows *x, size_t k)
+{
+    x->stride = crl_k_pad(k);
+    crl_act_shape(&x->fine, x->fine.span, k);
+    crl_act_shape(&x->coarse, x->coarse.span, k);
+}
+
+const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight,
+                                       unsigned need)
 {
     const struct crl_config *cfg = &f->model->cfg;
     size_t d = cfg->d_model, lo, hi;
@@ -176,13 +197,13 @@ const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_m
     if (f->m == 1) {
         struct crl_rows *own = &f->scratch[me->id].in;
         f->kern->rms_norm(own->x, f->h, weight, d, cfg->norm_eps);
-        crl_rows_quantise(f, own, 0, d);
+        crl_rows_quantise(f, own, 0, d, need);
         return own;
     }
     crl_team_range(me, f->m, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
         f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + i * d, weight, d, cfg->norm_eps);
-        crl_rows_quantise(f, &f->normed, i, d);
+        crl_rows_quantise(f, &f->normed, i, d, need);
     }
     crl_team_barrier(me);
     return &f->normed;
@@ -226,7 +247,7 @@ static void head(struct crl_forward *f, const struct crl_member *me)
     for (size_t i = lo; i < hi; i++) {
         f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, f->model->final_norm,
                           d, cfg->norm_eps);
-        crl_rows_quantise(f, &f->normed, i, d);
+        crl_rows_quantise(f, &f->normed, i, d, f->model->need_head);
     }
     crl_team_barrier(me);
     crl_team_range(me, crl_n_panel(cfg->vocab), &lo, &hi);

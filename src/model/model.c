@@ -19,6 +19,23 @@ static const float *bind_vector(const struct crl_pack *pack, enum crl_kind kind,
     return (const float *)(const void *)m.panel;
 }
 
+static unsigned need_of(const struct crl_mat *m)
+{
+    return m->format == CRL_Q8 ? CRL_NEED_FINE : m->format == CRL_Q4 ? CRL_NEED_COARSE : 0;
+}
+
+static void note_needs(struct crl_layer *l, uint32_t n_expert)
+{
+    l->need_qkv = need_of(&l->q) | need_of(&l->k) | need_of(&l->v);
+    l->need_o = need_of(&l->o);
+    l->need_gate_up = need_of(&l->always.gate_up);
+    l->need_down = need_of(&l->always.down);
+    for (uint32_t e = 0; l->expert && e < n_expert; e++) { /* overrides may tell experts apart */
+        l->need_gate_up |= need_of(&l->expert[e].gate_up);
+        l->need_down |= need_of(&l->expert[e].down);
+    }
+}
+
 static enum crl_status bind_experts(struct crl_layer *l, const struct crl_pack *pack, uint32_t i, uint32_t n,
                                     struct crl_err *err)
 {
@@ -51,9 +68,14 @@ static enum crl_status bind_layer(struct crl_model *m, const struct crl_pack *pa
     l->k_bias = bind_vector(pack, CRL_KIND_K_BIAS, i);
     l->v_bias = bind_vector(pack, CRL_KIND_V_BIAS, i);
     l->o_bias = bind_vector(pack, CRL_KIND_O_BIAS, i);
-    if (l->moe) return bind_experts(l, pack, i, m->cfg.n_expert, err);
-    bind(pack, CRL_KIND_DENSE_GATE_UP, i, 0, &l->always.gate_up);
-    bind(pack, CRL_KIND_DENSE_DOWN, i, 0, &l->always.down);
+    if (l->moe) {
+        enum crl_status st = bind_experts(l, pack, i, m->cfg.n_expert, err);
+        if (st) return st;
+    } else {
+        bind(pack, CRL_KIND_DENSE_GATE_UP, i, 0, &l->always.gate_up);
+        bind(pack, CRL_KIND_DENSE_DOWN, i, 0, &l->always.down);
+    }
+    note_needs(l, m->cfg.n_expert);
     return CRL_OK;
 }
 
@@ -76,6 +98,7 @@ enum crl_status crl_model_new(struct crl_model **out, const struct crl_pack *pac
     }
     bind(pack, CRL_KIND_EMBED, 0, 0, &m->embed);
     bind(pack, cfg->tied ? CRL_KIND_EMBED : CRL_KIND_HEAD, 0, 0, &m->head);
+    m->need_head = need_of(&m->head);
     m->final_norm = bind_vector(pack, CRL_KIND_FINAL_NORM, 0);
     crl_rope_freqs(m->inv_freq, cfg);
     *out = m;

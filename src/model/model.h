@@ -14,6 +14,9 @@ struct crl_ffn {
     struct crl_mat down;
 };
 
+/* In which forms the input of a matrix is wanted besides float: int8 codes of either span. */
+enum crl_need { CRL_NEED_FINE = 1, CRL_NEED_COARSE = 2 };
+
 struct crl_layer {
     bool rope; /* rotary embedding, chunked attention, qk norm if the model has it; else NoPE and everything seen */
     bool moe;
@@ -25,6 +28,7 @@ struct crl_layer {
     struct crl_ffn always;                          /* the shared expert, or the dense block */
     struct crl_mat router;                          /* [n_expert][d_model], bf16; only with moe */
     struct crl_ffn *expert;                         /* [n_expert]; NULL without moe */
+    unsigned need_qkv, need_o, need_gate_up, need_down; /* CRL_NEED_... of the matrices that read the same rows */
 };
 
 struct crl_model {
@@ -34,6 +38,7 @@ struct crl_model {
     const float *final_norm; /* [d_model] */
     struct crl_layer *layer; /* [n_layer] */
     float *inv_freq;         /* [d_head / 2], see model/rope.h */
+    unsigned need_head;
 };
 
 /* Bind to an open pack, which must outlive the model. */

@@ -9,11 +9,12 @@
 
 #define CRL_ATTN_ROWS 16 /* tokens of one attention unit */
 
-/* Rows that multiply weights: floats for bf16 matrices, codes for q8 and q4. */
+/* Rows that multiply weights: floats for bf16 matrices, codes for q8 (fine) and q4 (coarse). Codes are made only in
+ * the forms that the matrices at hand need (enum crl_need). */
 struct crl_rows {
     float *x; /* [m][stride] */
     size_t stride;
-    struct crl_act act;
+    struct crl_act fine, coarse;
 };
 
 /* One attention unit: up to CRL_ATTN_ROWS tokens times the query heads of one kv head, "queries" below. */
@@ -60,6 +61,7 @@ struct crl_scratch {
     struct crl_rows in;     /* one row [d_model]: the normed token when the batch is one token */
     struct crl_rows routed; /* [n_expert_used] rows: the same scaled per expert; codes are those of `in` */
     struct crl_rows attn_in; /* codes of the single token's attention row; the floats are those of `attn` */
+    struct crl_rows mid_in;  /* codes of the single token's 1 + n_expert_used rows; the floats are those of `mid` */
     float *tile;            /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
     struct crl_attn attn;
     float *route;           /* [n_expert rounded up to 16] router logits of one token */
@@ -97,8 +99,11 @@ struct crl_forward {
 void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const struct crl_rows *x, size_t first,
                    size_t m, const struct crl_mat *w, size_t lo, size_t hi);
 
-/* Quantise row i of x (k values) for matrices that want codes. */
-void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k);
+/* Quantise row i of x (k values) in the forms of `need`. */
+void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, size_t i, size_t k, unsigned need);
+
+/* The same memory for rows of k values, k no more than what was planned. */
+void crl_rows_reshape(struct crl_rows *x, size_t k);
 
 /* A phase ends here for this member: the first one writes down how long it took. */
 void crl_phase_note(const struct crl_forward *f, enum crl_phase phase);
@@ -113,6 +118,7 @@ void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32
 
 /* Norm the stream with `weight` into rows for the next matrix: all of `normed` together with a barrier, or, for a
  * batch of one token, every member for itself without one. Returns the rows to read. */
-const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight);
+const struct crl_rows *crl_norm_stream(struct crl_forward *f, const struct crl_member *me, const float *weight,
+                                       unsigned need);
 
 #endif
