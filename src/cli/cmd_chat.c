@@ -70,7 +70,6 @@ static void catch (bool reading)
     a.sa_handler = on_interrupt;
     a.sa_flags = reading ? 0 : SA_RESTART;
     sigaction(SIGINT, &a, NULL);
-    interrupt = 0;
 }
 
 static bool stopped(void *ctx)
@@ -308,7 +307,7 @@ static enum input read_line(const struct talk *t, const char *prompt, struct crl
         fputs(prompt, stderr);
         fflush(stderr);
     }
-    n = getline(&line, &cap, stdin);
+    n = interrupt ? -1 : getline(&line, &cap, stdin);
     if (n > 0 && line[n - 1] == '\n') n--;
     taken = n >= 0 && !crl_str_add(to, line, (size_t)n, NULL);
     free(line);
@@ -361,6 +360,7 @@ static int converse(struct talk *t)
     struct crl_str text = { NULL, 0, 0 };
     int code = CRL_EXIT_DONE;
 
+    interrupt = crl_cli_interrupted();
     if (t->terminal && !t->model.quiet) fputs("/help lists the commands, Ctrl-D leaves.\n", stderr);
     for (;;) {
         enum input in = read_message(t, &text);
@@ -368,6 +368,7 @@ static int converse(struct talk *t)
         struct crl_err err = { "" };
         if (in == INPUT_END) break;
         if (in == INPUT_INTERRUPTED && t->terminal) {
+            interrupt = 0;
             fputs("\n/quit or Ctrl-D leaves.\n", stderr);
             continue;
         }
@@ -388,6 +389,7 @@ static int converse(struct talk *t)
             code = CRL_EXIT_INTERRUPTED;
             break;
         }
+        interrupt = 0;
         if (t->terminal) code = CRL_EXIT_DONE; /* whoever is there has read the message */
     }
     if (t->terminal) fputc('\n', stderr);
