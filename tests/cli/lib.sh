@@ -22,3 +22,11 @@ steady() { sed -E 's/ in [0-9.]+ [a-z]+ .*threads\)/ in TIME/; s/"seconds":[0-9.
 
 # Overwrite bytes of a file: poke FILE OFFSET 'printf format'
 poke() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null; }
+
+# A tiny checkpoint with a tokenizer, and what the reference says with it: make_model.py.
+stage_text()
+{
+    mkdir text && cp "$GOLDEN"/../cli/model/*.json "$GOLDEN"/../cli/model/*.safetensors text &&
+        cp "$GOLDEN/tokenizer/small/tokenizer.json" text && chmod -R u+w text
+}
+said() { cat "$GOLDEN/../cli/model/$1"; }
