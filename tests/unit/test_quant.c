@@ -406,34 +406,45 @@ struct one_row {
     struct crl_act act;
 };
 
-static void quantise(struct one_row *o, const float *x, size_t k)
+static void quantise(struct one_row *o, const float *x, size_t k, size_t span)
 {
     memset(o, 0xee, sizeof *o);
-    o->act = (struct crl_act){ o->q, o->scale, o->bias, crl_k_pad(k), crl_k_pad(k) / CRL_ACT_SPAN };
+    o->act = (struct crl_act){ .q = o->q, .scale = o->scale, .bias = o->bias };
+    crl_act_shape(&o->act, span, k);
     crl_act_row_scalar(&o->act, 0, x, k);
+}
+
+static void check_span(const struct one_row *o, const float *x, size_t k, size_t s)
+{
+    size_t span = o->act.span, end = (s + 1) * span < o->act.k_pad ? (s + 1) * span : o->act.k_pad;
+    float big = 0;
+
+    for (size_t j = s * span; j < end && j < k; j++) big = fmaxf(big, fabsf(x[j]));
+    assert_true(o->scale[s] == big / 127);
+    for (size_t j = s * span; j < end; j++) {
+        if (j < k) assert_true(fabsf(x[j] - o->scale[s] * o->q[j]) <= o->scale[s] * 0.50001f);
+        else assert_int_equal(o->q[j], 0);
+        assert_true(o->q[j] >= -127);
+    }
 }
 
 static void activation_error_is_at_most_half_a_step(void **unused)
 {
+    static const size_t spans[] = { CRL_Q8_SPAN, CRL_Q4_SPAN };
     float x[K];
     struct one_row o;
 
     (void)unused;
     for (size_t j = 0; j < K; j++) x[j] = normal() * ldexpf(1, (int)(j / 32) * 8 - 64);
     x[40] = 0;
-    quantise(&o, x, 517);
-    for (size_t b = 0; b < K / 32; b++) {
-        float big = 0;
-        int32_t sum = 0;
-        for (size_t j = b * 32; j < b * 32 + 32 && j < 517; j++) big = fmaxf(big, fabsf(x[j]));
-        assert_true(o.scale[b] == big / 127);
-        for (size_t j = b * 32; j < b * 32 + 32; j++) {
-            if (j < 517) assert_true(fabsf(x[j] - o.scale[b] * o.q[j]) <= o.scale[b] * 0.50001f);
-            else assert_int_equal(o.q[j], 0);
-            assert_true(o.q[j] >= -127);
-            sum += o.q[j];
+    for (size_t t = 0; t < 2; t++) {
+        quantise(&o, x, 517, spans[t]);
+        for (size_t s = 0; s < o.act.n_span; s++) check_span(&o, x, 517, s);
+        for (size_t b = 0; b < o.act.k_pad / 32; b++) {
+            int32_t sum = 0;
+            for (size_t j = b * 32; j < b * 32 + 32; j++) sum += o.q[j];
+            assert_int_equal(o.bias[b], -128 * sum);
         }
-        assert_int_equal(o.bias[b], -128 * sum);
     }
 }
 
@@ -450,10 +461,12 @@ static void activations_not_finite_come_out_of_the_product(void **unused)
     for (int t = 0; t < 2; t++) {
         for (size_t j = 0; j < K; j++) x[j] = normal();
         x[77] = t ? NAN : INFINITY;
-        quantise(&o, x, K);
+        quantise(&o, x, K, CRL_Q8_SPAN);
         for (size_t j = 64; j < 96; j++) assert_int_equal(o.q[j], 0);
         crl_gemm_q8_scalar(y, 16, &o.act, 1, &q8.mat, 0, 1);
         assert_true(isnan(y[0]));
+        quantise(&o, x, K, CRL_Q4_SPAN);
+        for (size_t j = 0; j < 128; j++) assert_int_equal(o.q[j], 0);
         crl_gemm_q4_scalar(y, 16, &o.act, 1, &q4.mat, 0, 1);
         assert_true(isnan(y[0]));
     }
@@ -470,18 +483,18 @@ static void products_are_those_of_the_dequantised_operands(void **unused)
     (void)unused;
     for (size_t i = 0; i < 17 * 100; i++) w[i] = normal();
     for (size_t j = 0; j < 100; j++) x[j] = normal(); /* the rest is padding for bf16 */
-    quantise(&o, x, 100);
     for (unsigned f = CRL_BF16; f < CRL_FORMAT_END; f++) {
         struct packed p = pack((enum crl_format)f, w, 17, 100);
         float y[32], row[100];
 
+        quantise(&o, x, 100, f == CRL_Q8 ? CRL_Q8_SPAN : CRL_Q4_SPAN);
         if (f == CRL_BF16) crl_gemm_bf16_scalar(y, 32, x, 128, 1, &p.mat, 0, 2);
         else (f == CRL_Q8 ? crl_gemm_q8_scalar : crl_gemm_q4_scalar)(y, 32, &o.act, 1, &p.mat, 0, 2);
         for (size_t n = 0; n < 17; n++) {
             double s = 0, a = 0;
             crl_mat_row(&p.mat, n, row);
             for (size_t j = 0; j < 100; j++) {
-                double t = row[j] * (f == CRL_BF16 ? (double)x[j] : (double)o.scale[j / 32] * o.q[j]);
+                double t = row[j] * (f == CRL_BF16 ? (double)x[j] : (double)o.scale[j / o.act.span] * o.q[j]);
                 s += t;
                 a += fabs(t);
             }
