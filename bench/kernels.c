@@ -5,6 +5,7 @@
 #include "bench/synthetic.h"
 #include "simd/probe.h"
 
+#include <math.h>
 #include <string.h>
 
 #define K 2048    /* inputs */
@@ -17,6 +18,9 @@ struct bed {
     struct crl_act fine, coarse; /* [MANY] beside q8 and beside q4 */
     float *x;           /* [MANY][K] */
     float *y;           /* [MANY][PANELS * 16] */
+    float *out;         /* [K] */
+    const float *row[CRL_PANEL_ROWS]; /* the first rows of x */
+    unsigned char *packed;            /* one panel of any format */
     unsigned char *memory;
     struct crl_mat mat[CRL_FORMAT_END]; /* by format */
     unsigned char *weights[CRL_FORMAT_END];
@@ -34,6 +38,26 @@ static void place(struct bed *b, struct crl_arena *a)
     crl_act_place(&b->coarse, a, CRL_Q4_SPAN, MANY, K);
     b->x = crl_arena_take(a, MANY * K, sizeof *b->x);
     b->y = crl_arena_take(a, MANY * PANELS * CRL_PANEL_ROWS, sizeof *b->y);
+    b->out = crl_arena_take(a, K, sizeof *b->out);
+    b->packed = crl_arena_take(a, CRL_PANEL_ROWS * K, sizeof(float));
+}
+
+/* Panels of floats as the float32 cache has them: [k][16]. */
+static enum crl_status make_float_panels(struct bed *b, struct crl_err *err)
+{
+    struct crl_mat *m = &b->mat[CRL_F32];
+    size_t n = PANELS * CRL_PANEL_ROWS * K;
+    float *w = crl_alloc(n, sizeof *w);
+
+    b->weights[CRL_F32] = (unsigned char *)w;
+    if (!w) return crl_fail(err, CRL_ENOMEM, "no memory for a matrix");
+    for (size_t i = 0; i < n; i++) w[i] = b->x[i % (MANY * K)];
+    m->format = CRL_F32;
+    m->n = PANELS * CRL_PANEL_ROWS;
+    m->k = K;
+    m->panel = b->weights[CRL_F32];
+    m->panel_bytes = CRL_PANEL_ROWS * K * sizeof(float);
+    return CRL_OK;
 }
 
 static enum crl_status make_matrix(struct bed *b, enum crl_format f, struct crl_err *err)
@@ -70,6 +94,9 @@ static enum crl_status bed_init(struct bed *b, struct crl_err *err)
         crl_act_row_scalar(&b->fine, i, b->x + i * K, K);
         crl_act_row_scalar(&b->coarse, i, b->x + i * K, K);
     }
+    memcpy(b->out, b->x, K * sizeof *b->out);
+    for (size_t i = 0; i < CRL_PANEL_ROWS; i++) b->row[i] = b->x + i * K;
+    st = make_float_panels(b, err);
     for (int f = CRL_BF16; !st && f < CRL_FORMAT_END; f++) st = make_matrix(b, (enum crl_format)f, err);
     return st;
 }
@@ -97,17 +124,61 @@ static void call_bf16(const struct bed *b, const struct crl_kernel_row *row, siz
     ((crl_gemm_f_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, b->x, K, m, &b->mat[CRL_BF16], 0, PANELS);
 }
 
-/* What is known about an operation: how to call it, what it reads per call or per row, what it is held against. */
+static void call_f32(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    ((crl_gemm_f_fn *)row->fn)(b->y, PANELS * CRL_PANEL_ROWS, b->x, K, m, &b->mat[CRL_F32], 0, PANELS);
+}
+
+static void call_norm(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++) ((crl_rms_norm_fn *)row->fn)(b->out, b->x + i * K, NULL, K, 1e-5f);
+}
+
+static void call_swiglu(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < K; j += 64) ((crl_swiglu_fn *)row->fn)(b->out + j / 2, b->x + i * K + j);
+}
+
+/* The same scores again and again: what one call leaves, between 0 and 1, is as good as what it found. */
+static void call_softmax(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++) {
+        float max = -INFINITY, all = 0;
+        ((crl_softmax_fn *)row->fn)(b->out, K, 1, &max, &all);
+    }
+}
+
+static void call_pack_q8(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    (void)m;
+    ((crl_pack_q8_fn *)row->fn)(b->packed, b->row, K);
+}
+
+static void call_pack_q4(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    (void)m;
+    ((crl_pack_q4_fn *)row->fn)(b->packed, b->row, K, crl_q4_level_default);
+}
+
+/* What is known about an operation: how to call it, what it reads, what it is held against. */
 static const struct timed_op {
     const char *op;
     call_fn *call;
-    enum crl_format format; /* of its weights; CRL_F32: it has none and reads its rows */
+    enum crl_format format; /* of its weights; 0: it has none and reads floats */
     bool int8;
+    bool panel;             /* works on 16 rows whatever m is: timed once */
 } timed_op[] = {
-    { "act_row", call_act, CRL_F32, false },
-    { "gemm_q8", call_q8, CRL_Q8, true },
-    { "gemm_q4", call_q4, CRL_Q4, true },
-    { "gemm_bf16", call_bf16, CRL_BF16, false },
+    { "act_row", call_act, 0, false, false },
+    { "gemm_q8", call_q8, CRL_Q8, true, false },
+    { "gemm_q4", call_q4, CRL_Q4, true, false },
+    { "gemm_bf16", call_bf16, CRL_BF16, false, false },
+    { "gemm_f32", call_f32, CRL_F32, false, false },
+    { "rms_norm", call_norm, 0, false, false },
+    { "swiglu", call_swiglu, 0, false, false },
+    { "softmax", call_softmax, 0, false, false },
+    { "pack_q8", call_pack_q8, 0, false, true },
+    { "pack_q4", call_pack_q4, 0, false, true },
 };
 
 static const struct timed_op *find_op(const char *name)
@@ -164,13 +235,14 @@ static void time_row(struct crl_kernel_speed *to, const struct bed *b, const str
 
     *to = (struct crl_kernel_speed){ .row = row };
     if (!op) return;
+    if (op->panel) m = CRL_PANEL_ROWS;
     to->m = m;
     seconds = time_call(b, op, row, m);
-    if (op->format == CRL_F32) {
+    if (!op->format) {
         to->bytes_per_s = (double)m * K * sizeof(float) / seconds;
         return;
     }
-    to->bytes_per_s = (double)PANELS * (double)crl_panel_bytes(op->format, K) / seconds;
+    to->bytes_per_s = (double)PANELS * (double)b->mat[op->format].panel_bytes / seconds;
     to->ops_per_s = 2.0 * (double)m * K * PANELS * CRL_PANEL_ROWS / seconds;
     to->fraction = to->ops_per_s / limit(row->level, op->int8);
 }
@@ -188,7 +260,7 @@ enum crl_status crl_kernels_time(struct crl_kernel_speed **list, size_t *n, unsi
     for (size_t i = 0; !st && i < n_row; i++) {
         if (!(mask & crl_simd_have() & 1u << row[i].level)) continue;
         time_row(&speed[(*n)++], &b, &row[i], 1);
-        if (speed[*n - 1].m) time_row(&speed[(*n)++], &b, &row[i], MANY);
+        if (speed[*n - 1].m == 1) time_row(&speed[(*n)++], &b, &row[i], MANY);
     }
     if (speed) bed_fini(&b);
     if (st) crl_free(speed);

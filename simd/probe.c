@@ -38,14 +38,14 @@ static uint64_t int8_scalar(size_t rounds, uint64_t *value)
 
 static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 {
-    float a[N], sum[16] = { 0 };
+    float a[N], sum[32] = { 0 }, b = 0.75f;
     uint32_t bits;
 
-    for (size_t i = 0; i < N; i++) a[i] = (float)(i % 64) * 0x1p-10f;
+    for (size_t i = 0; i < N; i++) a[i] = ((float)(i % 64) - 31.5f) * 0x1p-10f; /* the sums stay small */
     for (size_t r = 0; r < rounds; r++) {
-        __asm__ volatile("" : : "r"(a) : "memory");
-        for (size_t i = 0; i < N; i += 16)
-            for (size_t j = 0; j < 16; j++) sum[j] = sum[j] * 0.5f + a[i + j];
+        __asm__ volatile("" : "+m"(b) : "r"(a) : "memory");
+        for (size_t i = 0; i < N; i += 32)
+            for (size_t j = 0; j < 32; j++) sum[j] += a[i + j] * b;
     }
     memcpy(&bits, sum, sizeof bits);
     *value = bits;

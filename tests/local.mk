@@ -7,6 +7,7 @@ UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
+UNIT_TESTS += tests/unit/test_bench
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -38,6 +39,10 @@ endif
 %C%_unit_test_chat_SOURCES = %D%/unit/test_chat.c
 %C%_unit_test_chat_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_chat_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c
+%C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_bench_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_schema_SOURCES = %D%/unit/test_schema.c
 %C%_unit_test_schema_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -415,7 +415,7 @@ static void print_scaling(const struct args *a, const struct crl_bench_result *r
 static int show(const struct args *a, const struct crl_bench_result *r, double load)
 {
     const struct crl_bench_result *last = &r[a->n_layers - 1];
-    uint32_t full = a->synthetic ? crl_synthetic_layers(a->synthetic) : 0;
+    uint32_t full = a->synthetic ? crl_synthetic_layers(a->synthetic) : 0; /* 0: nothing to extrapolate */
 
     if (a->json) {
         json_t *doc = result_json(a, last, load, full);
