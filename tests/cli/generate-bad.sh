@@ -17,7 +17,11 @@ try corral run text.crl --prompt a --stream
 try corral run text.crl --prompt a --image cat.png
 try corral run text.crl --prompt a --threads 0
 try corral run text.crl --prompt a --threads 100000
-try corral run text.crl --prompt a --isa sse9
+try corral run text.crl --prompt a --isa sse9 2>levels # the list grows with the kernels
+sed 's, (scalar.*,,' levels >&2
+case $(uname -m) in x86_64) foreign=neon ;; *) foreign=avx2 ;; esac
+"$CORRAL" run text.crl --prompt a --isa $foreign 2>foreign
+echo "exit $? for a level of other machines: $(wc -l <foreign | tr -d ' ') line"
 try corral run text.crl --prompt a --ctx 100000
 try corral run text.crl --prompt 'much too long' --ctx 4
 try corral run text.crl --prompt a --temperature -1
