@@ -13,7 +13,8 @@ static void gemv_panel(float *y, const struct crl_act *x, const unsigned char *p
     size_t nb = x->k_pad / CRL_BLOCK;
     const unsigned char *codes = panel + crl_q4_scale_bytes(x->k_pad);
     const int8_t *q = x->q;
-    float32x4_t acc[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    const float32x4_t zero = vdupq_n_f32(0);
+    float32x4_t acc[4] = { zero, zero, zero, zero }, part[4] = { zero, zero, zero, zero };
 
     for (size_t b = 0; b < nb; b++, codes += 256, q += CRL_BLOCK) {
         int32x4_t even[4], odd[4];
@@ -31,7 +32,13 @@ static void gemv_panel(float *y, const struct crl_act *x, const unsigned char *p
             dot4(odd, high, xv, v % 2 * 2 + 1);
         }
         scales_q4(scale, panel, b);
-        add_scaled(acc, even, odd, x->scale[b], scale);
+        CRL_UNROLL for (int c = 0; c < 4; c++)
+            part[c] = vfmaq_f32(part[c], vcvtq_f32_s32(vaddq_s32(even[c], odd[c])), scale[c]);
+        if ((b + 1) % Q4_SPAN && b + 1 != nb) continue;
+        CRL_UNROLL for (int c = 0; c < 4; c++) {
+            acc[c] = vfmaq_n_f32(acc[c], part[c], x->scale[b / Q4_SPAN]);
+            part[c] = zero;
+        }
     }
     CRL_UNROLL for (int c = 0; c < 4; c++)
         vst1q_f32(y + 4 * c, vmulq_f32(acc[c], vld1q_f32((const float *)(const void *)panel + 4 * c)));
@@ -43,7 +50,7 @@ void crl_gemm_q4_dotprod(float *y, size_t y_stride, const struct crl_act *x, siz
     int8x16_t table = level_table(w);
 
     if (m != 1) {
-        panels(y, y_stride, x, m, w, lo, hi, fill_q4, dot_rows);
+        panels(y, y_stride, x, m, w, lo, hi, fill_q4, dot_rows, Q4_SPAN);
         return;
     }
     for (size_t p = lo; p < hi; p++) gemv_panel(y + p * CRL_PANEL_ROWS, x, w->panel + p * w->panel_bytes, table);

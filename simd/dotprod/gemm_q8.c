@@ -25,7 +25,8 @@ static void gemv_panel(float *y, const struct crl_act *x, const unsigned char *p
             dot4(sum[g % 2], w, vld1q_s8(q + g / 4 * 16), g % 4);
         }
         scales_q8(scale, panel, b);
-        add_scaled(acc, sum[0], sum[1], x->scale[b], scale);
+        CRL_UNROLL for (int c = 0; c < 4; c++)
+            acc[c] = vfmaq_f32(acc[c], vcvtq_f32_s32(vaddq_s32(sum[0][c], sum[1][c])), vmulq_n_f32(scale[c], x->scale[b]));
     }
     CRL_UNROLL for (int c = 0; c < 4; c++) vst1q_f32(y + 4 * c, acc[c]);
 }
@@ -34,7 +35,7 @@ void crl_gemm_q8_dotprod(float *y, size_t y_stride, const struct crl_act *x, siz
                          size_t lo, size_t hi)
 {
     if (m != 1) {
-        panels(y, y_stride, x, m, w, lo, hi, fill_q8, dot_rows);
+        panels(y, y_stride, x, m, w, lo, hi, fill_q8, dot_rows, Q8_SPAN);
         return;
     }
     for (size_t p = lo; p < hi; p++) gemv_panel(y + p * CRL_PANEL_ROWS, x, w->panel + p * w->panel_bytes);

@@ -27,10 +27,10 @@ CRL_INLINE void dot4(int32x4_t sum[4], const int8x16_t w[4], int8x16_t x, const 
 }
 
 CRL_INLINE void dot_tile(float *y, size_t y_stride, const struct crl_act *x, size_t i, const int8_t *w,
-                         const float *scale, size_t b0, size_t nb, const int M)
+                         const float *scale, size_t b0, size_t nb, const size_t span, const int M)
 {
     const int8_t *q = x->q + i * x->k_pad + b0 * CRL_BLOCK;
-    const float *xs = x->scale + i * x->n_span + b0;
+    float32x4_t part[DOT_M][4] = { { vdupq_n_f32(0) } };
 
     for (size_t b = 0; b < nb; b++, w += 512, q += CRL_BLOCK) {
         int32x4_t sum[DOT_M][4];
@@ -49,30 +49,23 @@ CRL_INLINE void dot_tile(float *y, size_t y_stride, const struct crl_act *x, siz
             }
         }
         CRL_UNROLL for (int r = 0; r < M; r++)
-            add_block(y + (size_t)r * y_stride, b0 + b == 0, sum[r], xs[(size_t)r * x->n_span + b], scale + b * 16);
+            add_block(y + (size_t)r * y_stride, part[r], sum[r], scale + b * 16, x->scale + (i + (size_t)r) * x->n_span, b0 + b,
+                      b0 + nb, span);
     }
 }
 
 CRL_INLINE void dot_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const int8_t *w,
-                         const float *scale, size_t b0, size_t nb)
+                         const float *scale, size_t b0, size_t nb, const size_t span)
 {
     size_t i = 0;
 
-    for (; i + DOT_M <= m; i += DOT_M) dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, DOT_M);
+    for (; i + DOT_M <= m; i += DOT_M) dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, DOT_M);
     switch (m - i) {
-    case 3: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, 3); break;
-    case 2: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, 2); break;
-    case 1: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, 1); break;
+    case 3: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, 3); break;
+    case 2: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, 2); break;
+    case 1: dot_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, 1); break;
     default: break;
     }
-}
-
-/* acc += (even + odd) * (x_scale * scale), 16 rows. */
-CRL_INLINE void add_scaled(float32x4_t acc[4], const int32x4_t even[4], const int32x4_t odd[4], float x_scale,
-                           const float32x4_t scale[4])
-{
-    CRL_UNROLL for (int c = 0; c < 4; c++)
-        acc[c] = vfmaq_f32(acc[c], vcvtq_f32_s32(vaddq_s32(even[c], odd[c])), vmulq_n_f32(scale[c], x_scale));
 }
 
 #endif

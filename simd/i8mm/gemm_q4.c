@@ -26,5 +26,5 @@ void crl_gemm_q4_i8mm(float *y, size_t y_stride, const struct crl_act *x, size_t
                       size_t hi)
 {
     if (m == 1) crl_gemm_q4_dotprod(y, y_stride, x, m, w, lo, hi);
-    else panels(y, y_stride, x, m, w, lo, hi, fill_zipped, mm_rows);
+    else panels(y, y_stride, x, m, w, lo, hi, fill_zipped, mm_rows, Q4_SPAN);
 }

@@ -25,5 +25,5 @@ void crl_gemm_q8_i8mm(float *y, size_t y_stride, const struct crl_act *x, size_t
                       size_t hi)
 {
     if (m == 1) crl_gemm_q8_dotprod(y, y_stride, x, m, w, lo, hi);
-    else panels(y, y_stride, x, m, w, lo, hi, fill_zipped, mm_rows);
+    else panels(y, y_stride, x, m, w, lo, hi, fill_zipped, mm_rows, Q8_SPAN);
 }

@@ -20,9 +20,10 @@ CRL_INLINE void put_zipped(int8_t *out, int8x16_t a, int8x16_t b)
 
 /* The product of P pairs of rows from row i on and one slab. An odd last row is paired with itself. */
 CRL_INLINE void mm_tile(float *y, size_t y_stride, const struct crl_act *x, size_t i, size_t m, const int8_t *w,
-                        const float *scale, size_t b0, size_t nb, const int P)
+                        const float *scale, size_t b0, size_t nb, const size_t span, const int P)
 {
     const int8_t *q[2 * MM_P];
+    float32x4_t part[2 * MM_P][4] = { { vdupq_n_f32(0) } };
 
     CRL_UNROLL for (int r = 0; r < 2 * P; r++) {
         size_t row = i + (size_t)r < m ? i + (size_t)r : m - 1;
@@ -54,19 +55,19 @@ CRL_INLINE void mm_tile(float *y, size_t y_stride, const struct crl_act *x, size
                 int64x2_t a = vreinterpretq_s64_s32(sum[r / 2][2 * c]), d = vreinterpretq_s64_s32(sum[r / 2][2 * c + 1]);
                 row[c] = vreinterpretq_s32_s64(r % 2 ? vzip2q_s64(a, d) : vzip1q_s64(a, d));
             }
-            add_block(y + (size_t)r * y_stride, b0 + b == 0, row, x->scale[(i + (size_t)r) * x->n_span + b0 + b],
-                      scale + b * 16);
+            add_block(y + (size_t)r * y_stride, part[r], row, scale + b * 16, x->scale + (i + (size_t)r) * x->n_span, b0 + b,
+                      b0 + nb, span);
         }
     }
 }
 
 CRL_INLINE void mm_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const int8_t *w,
-                        const float *scale, size_t b0, size_t nb)
+                        const float *scale, size_t b0, size_t nb, const size_t span)
 {
     size_t i = 0;
 
-    for (; i + 2 * MM_P <= m; i += 2 * MM_P) mm_tile(y + i * y_stride, y_stride, x, i, m, w, scale, b0, nb, MM_P);
-    for (; i < m; i += 2) mm_tile(y + i * y_stride, y_stride, x, i, m, w, scale, b0, nb, 1);
+    for (; i + 2 * MM_P <= m; i += 2 * MM_P) mm_tile(y + i * y_stride, y_stride, x, i, m, w, scale, b0, nb, span, MM_P);
+    for (; i < m; i += 2) mm_tile(y + i * y_stride, y_stride, x, i, m, w, scale, b0, nb, span, 1);
 }
 
 #endif

@@ -10,6 +10,7 @@
 
 crl_act_row_fn crl_act_row_neon;
 
+/* Largest magnitude of 32 values, NaN if there is one. */
 static float max_abs(const float *x)
 {
     float32x4_t m = vdupq_n_f32(0);
@@ -35,30 +36,33 @@ static int32_t codes(int8_t *q, const float *x, float inv)
     return vaddlvq_s16(vaddq_s16(vaddq_s16(c[0], c[1]), vaddq_s16(c[2], c[3])));
 }
 
+/* Block `at` of a row of k values: a pointer to its 32 values, or `tail` filled up with zeros. */
+static const float *block(const float *x, size_t k, size_t at, float tail[CRL_BLOCK])
+{
+    if (at + CRL_BLOCK <= k) return x + at;
+    memset(tail, 0, CRL_BLOCK * sizeof *tail);
+    if (k > at) memcpy(tail, x + at, (k - at) * sizeof *tail);
+    return tail;
+}
+
 void crl_act_row_neon(const struct crl_act *a, size_t i, const float *x, size_t k)
 {
     int8_t *q = a->q + i * a->k_pad;
-    float *scale = a->scale + i * a->n_span;
+    float *scale = a->scale + i * a->n_span, tail[CRL_BLOCK];
     int32_t *bias = a->bias + i * (a->k_pad / CRL_BLOCK);
 
-    _Static_assert(CRL_ACT_SPAN == 32, "one span is one call of codes");
-    for (size_t b = 0; b < a->k_pad / CRL_BLOCK; b++) {
-        const float *v = x + b * CRL_BLOCK;
-        float tail[CRL_BLOCK], big, inv;
+    for (size_t s = 0; s < a->n_span; s++) {
+        size_t from = s * a->span, end = from + a->span < a->k_pad ? from + a->span : a->k_pad;
+        float big = 0, inv;
 
-        if ((b + 1) * CRL_BLOCK > k) {
-            memset(tail, 0, sizeof tail);
-            if (k > b * CRL_BLOCK) memcpy(tail, v, (k - b * CRL_BLOCK) * sizeof *tail);
-            v = tail;
+        for (size_t at = from; at < end && !isnan(big); at += CRL_BLOCK) {
+            float one = max_abs(block(x, k, at, tail));
+            big = one > big || isnan(one) ? one : big;
         }
-        big = max_abs(v);
-        scale[b] = big / 127;
-        inv = scale[b] > 0 && scale[b] < INFINITY ? 127 / big : 0;
-        if (inv > 0 && inv < INFINITY) {
-            bias[b] = -128 * codes(q + b * CRL_BLOCK, v, inv);
-        } else {
-            memset(q + b * CRL_BLOCK, 0, CRL_BLOCK);
-            bias[b] = 0;
-        }
+        scale[s] = big / 127;
+        inv = scale[s] > 0 && scale[s] < INFINITY ? 127 / big : 0;
+        if (!(inv > 0 && inv < INFINITY)) memset(q + from, 0, end - from);
+        for (size_t at = from; at < end; at += CRL_BLOCK)
+            bias[at / CRL_BLOCK] = inv > 0 && inv < INFINITY ? -128 * codes(q + at, block(x, k, at, tail), inv) : 0;
     }
 }

@@ -3,7 +3,7 @@
  * Panels are taken a slab at a time, a piece along k: its weights as signed bytes in the order in which the level's
  * instruction wants them, and its block scales as float. A level brings `fill`, which readies a slab, and `rows`,
  * which multiplies all rows of x with it. Weights and x are signed here, as the instructions want them, so the bias
- * of crl_act is not used. All levels add in one order, that of quant/: block by block of 32 k, fused. */
+ * of crl_act is not used. All levels add in one order, that of quant/: by increasing k, fused. */
 #ifndef CRL_SIMD_NEON_INT8_H
 #define CRL_SIMD_NEON_INT8_H
 
@@ -24,9 +24,14 @@ struct slab {
 typedef const int8_t *fill_fn(struct slab *s, const unsigned char *panel, size_t kp, size_t b0, size_t nb,
                               int8x16_t table);
 
-/* Add the products of m rows of x and blocks b0 .. b0 + nb of 16 rows of weights to y; for b0 = 0, set it. */
+/* Add the products of m rows of x and blocks b0 .. b0 + nb of 16 rows of weights to y; for b0 = 0, set it. span: blocks
+ * that share a scale of x. */
 typedef void rows_fn(float *y, size_t y_stride, const struct crl_act *x, size_t m, const int8_t *w, const float *scale,
-                     size_t b0, size_t nb);
+                     size_t b0, size_t nb, const size_t span);
+
+#define Q8_SPAN (CRL_Q8_SPAN / CRL_BLOCK)
+#define Q4_SPAN (CRL_Q4_SPAN / CRL_BLOCK)
+_Static_assert(Q8_SPAN == 1 && SLAB_BLOCKS % Q4_SPAN == 0, "add_block scales q8 block by block; slabs hold whole spans");
 
 CRL_INLINE int8x16_t level_table(const struct crl_mat *w)
 {
@@ -107,19 +112,28 @@ CRL_INLINE const int8_t *fill_q4(struct slab *s, const unsigned char *panel, siz
     return s->w;
 }
 
-/* y of 16 rows += integer sums of a block * (scale of x * scales of the weights). */
-CRL_INLINE void add_block(float *y, bool first, const int32x4_t sum[4], float x_scale, const float *scale)
+/* Add the integer sums of block b, the last one being `end` - 1, to y of 16 rows. With a scale of x for every block (q8):
+ * y += sum * (x scale * scales). With one for several (q4): part += sum * scales, and at the end of the span
+ * y += part * x scale. x_scale: of the row, from block 0 on. y is set, not read, in the first span. */
+CRL_INLINE void add_block(float *y, float32x4_t part[4], const int32x4_t sum[4], const float *scale,
+                          const float *x_scale, size_t b, size_t end, const size_t span)
 {
+    const float32x4_t zero = vdupq_n_f32(0);
+    float xs = x_scale[b / span];
+
     CRL_UNROLL for (int c = 0; c < 4; c++) {
-        float32x4_t acc = first ? vdupq_n_f32(0) : vld1q_f32(y + 4 * c);
-        float32x4_t s = vmulq_n_f32(vld1q_f32(scale + 4 * c), x_scale);
-        vst1q_f32(y + 4 * c, vfmaq_f32(acc, vcvtq_f32_s32(sum[c]), s));
+        float32x4_t s = vcvtq_f32_s32(sum[c]), ws = vld1q_f32(scale + 4 * c);
+        if (span == 1) vst1q_f32(y + 4 * c, vfmaq_f32(b ? vld1q_f32(y + 4 * c) : zero, s, vmulq_n_f32(ws, xs)));
+        else part[c] = vfmaq_f32(b % span ? part[c] : zero, s, ws);
     }
+    if (span == 1 || ((b + 1) % span && b + 1 != end)) return;
+    CRL_UNROLL for (int c = 0; c < 4; c++)
+        vst1q_f32(y + 4 * c, vfmaq_n_f32(b < span ? zero : vld1q_f32(y + 4 * c), part[c], xs));
 }
 
 /* m rows of x against panels [lo, hi). */
 CRL_INLINE void panels(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w, size_t lo,
-                       size_t hi, fill_fn *fill, rows_fn *rows)
+                       size_t hi, fill_fn *fill, rows_fn *rows, const size_t span)
 {
     size_t kp = x->k_pad, n_block = kp / CRL_BLOCK;
     int8x16_t table = level_table(w);
@@ -132,7 +146,7 @@ CRL_INLINE void panels(float *y, size_t y_stride, const struct crl_act *x, size_
         for (size_t b0 = 0; b0 < n_block; b0 += SLAB_BLOCKS) {
             size_t nb = n_block - b0 < SLAB_BLOCKS ? n_block - b0 : SLAB_BLOCKS;
             const int8_t *codes = fill(&s, panel, kp, b0, nb, table);
-            rows(out, y_stride, x, m, codes, s.scale, b0, nb);
+            rows(out, y_stride, x, m, codes, s.scale, b0, nb, span);
         }
         if (w->format != CRL_Q4) continue;
         for (size_t i = 0; i < m; i++, out += y_stride) { /* the row scales */

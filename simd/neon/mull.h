@@ -18,10 +18,10 @@ CRL_INLINE int8x16_t four_at(const int8_t *q)
 }
 
 CRL_INLINE void mull_tile(float *y, size_t y_stride, const struct crl_act *x, size_t i, const int8_t *w,
-                          const float *scale, size_t b0, size_t nb, const int M)
+                          const float *scale, size_t b0, size_t nb, const size_t span, const int M)
 {
     const int8_t *q = x->q + i * x->k_pad + b0 * CRL_BLOCK;
-    const float *xs = x->scale + i * x->n_span + b0;
+    float32x4_t part[MULL_M][4] = { { vdupq_n_f32(0) } };
 
     for (size_t b = 0; b < nb; b++, w += 512, q += CRL_BLOCK) {
         int32x4_t two[MULL_M][8]; /* [j]: rows 2 j and 2 j + 1, two sums each */
@@ -51,18 +51,19 @@ CRL_INLINE void mull_tile(float *y, size_t y_stride, const struct crl_act *x, si
         CRL_UNROLL for (int r = 0; r < M; r++) {
             int32x4_t sum[4];
             CRL_UNROLL for (int c = 0; c < 4; c++) sum[c] = vpaddq_s32(two[r][2 * c], two[r][2 * c + 1]);
-            add_block(y + (size_t)r * y_stride, b0 + b == 0, sum, xs[(size_t)r * x->n_span + b], scale + b * 16);
+            add_block(y + (size_t)r * y_stride, part[r], sum, scale + b * 16, x->scale + (i + (size_t)r) * x->n_span, b0 + b,
+                      b0 + nb, span);
         }
     }
 }
 
 CRL_INLINE void mull_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const int8_t *w,
-                          const float *scale, size_t b0, size_t nb)
+                          const float *scale, size_t b0, size_t nb, const size_t span)
 {
     size_t i = 0;
 
-    for (; i + MULL_M <= m; i += MULL_M) mull_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, MULL_M);
-    if (i < m) mull_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, 1);
+    for (; i + MULL_M <= m; i += MULL_M) mull_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, MULL_M);
+    if (i < m) mull_tile(y + i * y_stride, y_stride, x, i, w, scale, b0, nb, span, 1);
 }
 
 #endif
