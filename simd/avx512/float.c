@@ -73,6 +73,15 @@ void crl_swiglu_avx512(float *out, const float *tile)
     }
 }
 
+/* The larger of the maximum `top` of s and `old`; of zeros, which are equal and yet have signs, the first. */
+static float first_max(const float *s, size_t n, float top, float old)
+{
+    if (!(top > old)) return old;
+    for (size_t j = 0; top == 0 && j < n; j++)
+        if (s[j] == 0) return s[j];
+    return top;
+}
+
 float crl_softmax_avx512(float *s, size_t n, float scale, float *max, float *sum)
 {
     __m512 best = _mm512_set1_ps(*max), lane = _mm512_setzero_ps();
@@ -84,7 +93,7 @@ float crl_softmax_avx512(float *s, size_t n, float scale, float *max, float *sum
         _mm512_mask_storeu_ps(s + j, m, v);
         best = _mm512_mask_max_ps(best, m, v, best); /* NaN in v: the second operand, best, stays */
     }
-    top = _mm512_reduce_max_ps(best);
+    top = first_max(s, n, _mm512_reduce_max_ps(best), old);
     shrink = *sum > 0 ? crl_exp(old - top) : 0;
     for (size_t j = 0; j < n; j += 16) {
         __mmask16 m = first(n - j);
