@@ -34,20 +34,20 @@ if HAVE_NEON
 noinst_LTLIBRARIES += %D%/libneon.la
 %C%_libsimd_la_LIBADD += %D%/libneon.la
 %C%_libneon_la_SOURCES = %D%/neon/act.c %D%/neon/float.c %D%/neon/gemm_bf16.c %D%/neon/gemm_f32.c %D%/neon/gemm_q4.c \
-    %D%/neon/gemm_q8.c
+    %D%/neon/gemm_q8.c %D%/neon/probe.c
 %C%_libneon_la_CFLAGS = $(AM_CFLAGS) $(NEON_CFLAGS)
 endif
 
 if HAVE_DOTPROD
 noinst_LTLIBRARIES += %D%/libdotprod.la
 %C%_libsimd_la_LIBADD += %D%/libdotprod.la
-%C%_libdotprod_la_SOURCES = %D%/dotprod/gemm_q4.c %D%/dotprod/gemm_q8.c
+%C%_libdotprod_la_SOURCES = %D%/dotprod/gemm_q4.c %D%/dotprod/gemm_q8.c %D%/dotprod/probe.c
 %C%_libdotprod_la_CFLAGS = $(AM_CFLAGS) $(DOTPROD_CFLAGS)
 endif
 
 if HAVE_I8MM
 noinst_LTLIBRARIES += %D%/libi8mm.la
 %C%_libsimd_la_LIBADD += %D%/libi8mm.la
-%C%_libi8mm_la_SOURCES = %D%/i8mm/gemm_q4.c %D%/i8mm/gemm_q8.c
+%C%_libi8mm_la_SOURCES = %D%/i8mm/gemm_q4.c %D%/i8mm/gemm_q8.c %D%/i8mm/probe.c
 %C%_libi8mm_la_CFLAGS = $(AM_CFLAGS) $(I8MM_CFLAGS)
 endif

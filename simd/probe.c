@@ -73,7 +73,27 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #else
 #define VNNI_PROBES(P)
 #endif
-#define PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) /* weakest first */
+#if HAVE_NEON
+#define NEON_PROBES(P)                     \
+    P(read, CRL_NEON, crl_probe_read_neon) \
+    P(int8, CRL_NEON, crl_probe_int8_neon) \
+    P(f32, CRL_NEON, crl_probe_f32_neon)
+#else
+#define NEON_PROBES(P)
+#endif
+#if HAVE_DOTPROD
+#define DOTPROD_PROBES(P) P(int8, CRL_DOTPROD, crl_probe_int8_dotprod)
+#else
+#define DOTPROD_PROBES(P)
+#endif
+#if HAVE_I8MM
+#define I8MM_PROBES(P) P(int8, CRL_I8MM, crl_probe_int8_i8mm)
+#else
+#define I8MM_PROBES(P)
+#endif
+#define X86_PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) /* weakest first */
+#define ARM_PROBES(P) NEON_PROBES(P) DOTPROD_PROBES(P) I8MM_PROBES(P)
+#define PROBES(P) X86_PROBES(P) ARM_PROBES(P)
 
 #define P(what, level, fn) extern crl_probe_##what##_fn fn;
 PROBES(P)
