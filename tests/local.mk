@@ -1,7 +1,7 @@
 # Unit tests on cmocka; each program is one file tests/unit/test_<module>.c with what it tests linked in.
 if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
-UNIT_TESTS += tests/unit/test_quant
+UNIT_TESTS += tests/unit/test_quant tests/unit/test_simd
 UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
@@ -19,6 +19,10 @@ endif
 %C%_unit_test_quant_SOURCES = %D%/unit/test_quant.c
 %C%_unit_test_quant_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_quant_LDADD = quant/libquant.la src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_simd_SOURCES = %D%/unit/test_simd.c
+%C%_unit_test_simd_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_simd_LDADD = simd/libsimd.la quant/libquant.la src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_safetensors_SOURCES = %D%/unit/test_safetensors.c
 %C%_unit_test_safetensors_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
