@@ -2,11 +2,9 @@
 #ifndef __AVX2__
 #error "compile with the AVX2 flags"
 #endif
+#include "simd/act_row.h"
 #include "simd/kernels.h"
 #include "simd/x86.h"
-
-#include <math.h>
-#include <string.h>
 
 crl_act_row_fn crl_act_row_avx2;
 
@@ -45,33 +43,7 @@ static int32_t codes(int8_t *q, const float *x, float inv)
     return total;
 }
 
-/* Block `at` of a row of k values: a pointer to its 32 values, or `tail` filled up with zeros. */
-static const float *block(const float *x, size_t k, size_t at, float tail[CRL_BLOCK])
-{
-    if (at + CRL_BLOCK <= k) return x + at;
-    memset(tail, 0, CRL_BLOCK * sizeof *tail);
-    if (k > at) memcpy(tail, x + at, (k - at) * sizeof *tail);
-    return tail;
-}
-
 void crl_act_row_avx2(const struct crl_act *a, size_t i, const float *x, size_t k)
 {
-    int8_t *q = a->q + i * a->k_pad;
-    float *scale = a->scale + i * a->n_span, tail[CRL_BLOCK];
-    int32_t *bias = a->bias + i * (a->k_pad / CRL_BLOCK);
-
-    for (size_t s = 0; s < a->n_span; s++) {
-        size_t from = s * a->span, end = from + a->span < a->k_pad ? from + a->span : a->k_pad;
-        float big = 0, inv;
-
-        for (size_t at = from; at < end && !isnan(big); at += CRL_BLOCK) {
-            float one = max_abs(block(x, k, at, tail));
-            big = one > big || isnan(one) ? one : big;
-        }
-        scale[s] = big / 127;
-        inv = scale[s] > 0 && scale[s] < INFINITY ? 127 / big : 0;
-        if (!(inv > 0 && inv < INFINITY)) memset(q + from, 0, end - from);
-        for (size_t at = from; at < end; at += CRL_BLOCK)
-            bias[at / CRL_BLOCK] = inv > 0 && inv < INFINITY ? -128 * codes(q + at, block(x, k, at, tail), inv) : 0;
-    }
+    crl_act_row_of(a, i, x, k, max_abs, codes);
 }
