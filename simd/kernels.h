@@ -19,6 +19,7 @@ enum crl_level {
     CRL_AVX2,        /* AVX2, FMA, F16C */
     CRL_AVX512,      /* AVX-512 F, BW, DQ, VL */
     CRL_AVX512_VNNI, /* and VNNI */
+    CRL_AMX,         /* and AMX tiles of int8, with the kernel's permission to use them */
     CRL_NEON,        /* Advanced SIMD, which every 64-bit ARM with an operating system has */
     CRL_DOTPROD,     /* and FEAT_DotProd: sdot */
     CRL_I8MM,        /* and FEAT_I8MM: smmla */

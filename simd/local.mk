@@ -30,6 +30,13 @@ noinst_LTLIBRARIES += %D%/libavx512vnni.la
 %C%_libavx512vnni_la_CFLAGS = $(AM_CFLAGS) $(AVX512_VNNI_CFLAGS)
 endif
 
+if HAVE_AMX
+noinst_LTLIBRARIES += %D%/libamx.la
+%C%_libsimd_la_LIBADD += %D%/libamx.la
+%C%_libamx_la_SOURCES = %D%/amx/gemm.c %D%/amx/ops.h
+%C%_libamx_la_CFLAGS = $(AM_CFLAGS) $(AMX_CFLAGS)
+endif
+
 if HAVE_NEON
 noinst_LTLIBRARIES += %D%/libneon.la
 %C%_libsimd_la_LIBADD += %D%/libneon.la

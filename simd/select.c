@@ -35,6 +35,10 @@ static const struct crl_kernel_row row[] = {
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* Register state the operating system saves: XCR0. */
 static uint64_t xcr0(void)
@@ -43,6 +47,17 @@ static uint64_t xcr0(void)
 
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* Tiles are 8 KiB of registers that a process must ask for (Linux, arch_prctl(2): ARCH_REQ_XCOMP_PERM); the answer
+ * holds for all its threads. Asking again does no harm. */
+static bool tiles_permitted(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return false;
+#endif
 }
 
 unsigned crl_simd_have(void)
@@ -58,7 +73,9 @@ unsigned crl_simd_have(void)
     if ((os & 0xe6) != 0xe6) return have; /* opmask and upper halves not saved */
     if (!(b & 1u << 16) || !(b & 1u << 30) || !(b & 1u << 17) || !(b & 1u << 31)) return have; /* F, BW, DQ, VL */
     have |= 1u << CRL_AVX512;
-    if (c & 1u << 11) have |= 1u << CRL_AVX512_VNNI;
+    if (!(c & 1u << 11)) return have;
+    have |= 1u << CRL_AVX512_VNNI;
+    if ((d & 1u << 24) && (d & 1u << 25) && (os & 3u << 17) == 3u << 17 && tiles_permitted()) have |= 1u << CRL_AMX;
     return have;
 }
 #elif defined(__aarch64__) && defined(__linux__)
@@ -115,7 +132,7 @@ size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f,
 
 static const char *const level_name[CRL_LEVEL_END] = {
     [CRL_SCALAR] = "scalar",         [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512",
-    [CRL_AVX512_VNNI] = "avx512vnni", [CRL_NEON] = "neon", [CRL_DOTPROD] = "dotprod",
+    [CRL_AVX512_VNNI] = "avx512vnni", [CRL_AMX] = "amx", [CRL_NEON] = "neon", [CRL_DOTPROD] = "dotprod",
     [CRL_I8MM] = "i8mm"
 };
 

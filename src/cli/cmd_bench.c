@@ -23,7 +23,7 @@ static const struct crl_option options[] = {
     { "repeat", "R", "repetitions of each run (default 5)", REPEAT },
     { "kernels", NULL, "list the speed of every kernel alone, on one thread", KERNELS },
     { "threads", "N", "threads (default: one per usable core)", THREADS },
-    { "isa", "LEVEL", "no instructions above this level: scalar; avx2, avx512, avx512vnni; neon, dotprod, i8mm", ISA },
+    { "isa", "LEVEL", "no instructions above this level: scalar; avx2, avx512, avx512vnni, amx; neon, dotprod, i8mm", ISA },
     { "json", NULL, "print the result as one JSON object", AS_JSON },
     { "quiet", NULL, "no progress, no warnings", QUIET },
     { 0 },

@@ -2,6 +2,8 @@
  *
  * usage: checkkern [--op NAME] [--isa LEVEL] [--seed N] [--list] [--bench]
  * Exit status: 0 all equal, 1 a difference or a fault, 2 misused. */
+#include "config.h"
+
 #include "tests/kernel/checkkern.h"
 
 #include "base/bytes.h"
@@ -203,6 +205,20 @@ static int usage(const char *why, const char *what)
     return 2;
 }
 
+#if HAVE_AMX
+crl_gemm_q_fn crl_gemm_q8_amx_model, crl_gemm_q4_amx_model;
+
+/* Kernels built for the test alone: AMX on a C model of its tiles (amx_model.c), which needs AVX-512 VNNI around it. */
+static const struct crl_kernel_row modelled[] = {
+    { "gemm_q8", "crl_gemm_q8_amx_model", CRL_AVX512_VNNI, CRL_DOT, (void (*)(void))crl_gemm_q8_amx_model },
+    { "gemm_q4", "crl_gemm_q4_amx_model", CRL_AVX512_VNNI, CRL_DOT, (void (*)(void))crl_gemm_q4_amx_model },
+};
+#define N_MODELLED (sizeof modelled / sizeof *modelled)
+#else
+static const struct crl_kernel_row modelled[1];
+#define N_MODELLED 0
+#endif
+
 int main(int argc, char **argv)
 {
     const char *op = NULL, *isa = NULL;
@@ -222,16 +238,17 @@ int main(int argc, char **argv)
     }
     signal(SIGSEGV, on_fault);
     signal(SIGBUS, on_fault);
-    for (size_t i = 0; i < n_row; i++) {
-        bool have = crl_simd_have() & 1u << row[i].level;
-        if ((op && strcmp(op, row[i].op)) || (isa && strcmp(isa, crl_level_name(row[i].level)))) continue;
+    for (size_t i = 0; i < n_row + (bench ? 0 : N_MODELLED); i++) {
+        const struct crl_kernel_row *r = i < n_row ? &row[i] : &modelled[i - n_row];
+        bool have = crl_simd_have() & 1u << r->level;
+        if ((op && strcmp(op, r->op)) || (isa && strcmp(isa, crl_level_name(r->level)))) continue;
         if (list || !have)
-            printf("%-10s %-12s %-28s %-6s%s\n", row[i].op, crl_level_name(row[i].level), row[i].name,
-                   tolerance_name[row[i].tolerance], have ? "" : " (not on this machine)");
+            printf("%-10s %-12s %-28s %-6s%s\n", r->op, crl_level_name(r->level), r->name,
+                   tolerance_name[r->tolerance], have ? "" : " (not on this machine)");
         n_run++;
         if (list || !have) continue;
-        if (!check_row(&row[i], bench)) ok = false;
-        else if (!bench) printf("%s: ok\n", row[i].name);
+        if (!check_row(r, bench)) ok = false;
+        else if (!bench) printf("%s: ok\n", r->name);
         fflush(stdout);
     }
     if (!n_run) return usage("no kernel matches", "");
