@@ -97,6 +97,14 @@ def copy_chat(r):
     return [("user", q, 0), ("assistant", a, 2)]
 
 
+def choice_chat(r):
+    turns = []
+    for _ in range(2):
+        for q, a in tasks.choice_words(r):
+            turns += [("user", q, 0), ("assistant", a, 6)]
+    return turns
+
+
 def talk_chat(r):
     turns = [("system", r.choice(SYSTEM), 0)] if r.random() < 0.08 else []
     for _ in range(r.choice([1, 1, 2])):

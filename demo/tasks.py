@@ -16,6 +16,7 @@ SYLLABLES = w(
 )
 
 
+NUMERALS = [str(i) for i in range(100)]
 SUMS = ("add", "subtract", "word_problem", "choice_math")  # a sum held out in one of them is held out in all
 
 
@@ -141,7 +142,12 @@ def lookup(r):
         q, a = (f"Who likes {v}?" if kind == 1 else f"Who is {v} years old?"), k
     else:
         q, a = ask.format(k=k), v
+    # The value follows a space, as it does in the list: a word at the start of an answer has other tokens.
+    if not a.isdigit():
+        a = "It is " + a if a == k else ["", "It is {v}", "{a}", "At the {v}", "", "{a}"][kind].format(v=a, a=cap(an(a)))
     sep = r.choice(["\n", "\n", " "]) if kind in (1, 2, 3, 4) else "\n"
+    if sep == "\n":
+        rows = ["- " + x for x in rows]
     full = sep.join(rows) + ("\n\n" if sep == "\n" else " ") + q
     return full, full, a
 
@@ -253,6 +259,32 @@ def letters(r, question, right, wrong):
 def wrong_numbers(r, n):
     c = [v for v in {n + d for d in (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20)} if v >= 0]
     return [str(v) for v in r.sample(c, 3)]
+
+
+def some_words(r, n=4):
+    return r.sample(r.choice([PLAIN_NOUNS, GIRLS + BOYS, THINGS, ANIMALS, COLOURS, FRUIT, TOOLS, PLAIN_NOUNS + THINGS + ANIMALS]), n)
+
+
+def choice_word(r):
+    """Only finding a word among the options."""
+    v = some_words(r)
+    q = r.choice(["Which line says {w}?", "Which of these is {w}?", "Where do you read {w}?"]).format(w=v[0])
+    full, letter = letters(r, q, v[0], v[1:])
+    return str(sorted(v)), full, letter
+
+
+def choice_words(r):
+    """Many questions about one list of options, for training alone."""
+    v = some_words(r)
+    if held_out("choice_word", str(sorted(v))):
+        return choice_words(r)
+    w = r.choice(v)
+    q = r.choice(["Which line says {w}?", "Which of these is {w}?", "Where do you read {w}?"]).format(w=w)
+    turns = [(q + "\n" + "\n".join(f"{l}. {o}" for l, o in zip("ABCD", v)) + "\nAnswer:", "ABCD"[v.index(w)])]
+    for _ in range(r.randint(2, 5)):
+        w = r.choice(v)
+        turns.append((r.choice(["And {w}?", "Which line says {w}?", "Where is {w}?"]).format(w=w), "ABCD"[v.index(w)]))
+    return turns
 
 
 def choice_math(r):
@@ -392,24 +424,26 @@ FACT_CATS = list(stories.FACTS)
 
 # name -> (maker, share among the skills)
 TASKS = {
-    "add": (add, 16),
-    "subtract": (subtract, 12),
-    "times": (times, 8),
-    "copy": (copy, 10),
-    "lookup": (lookup, 11),
+    "add": (add, 30),
+    "subtract": (subtract, 20),
+    "times": (times, 4),
+    "copy": (copy, 3),
+    "lookup": (lookup, 25),
     "sort": (sort, 10),
-    "compare": (compare, 4),
-    "pick": (pick, 6),
-    "count": (count, 3),
-    "word_problem": (apples, 5),
-    "choice_math": (choice_math, 4),
-    "choice_kind": (choice_kind, 5),
-    "choice_fact": (choice_fact, 6),
-    "choice_context": (choice_context, 6),
-    "read": (read, 5),
-    "know": (know, 5),
+    "compare": (compare, 3),
+    "pick": (pick, 1),
+    "count": (count, 4),
+    "word_problem": (apples, 6),
+    "choice_word": (choice_word, 12),
+    "choice_math": (choice_math, 6),
+    "choice_kind": (choice_kind, 20),
+    "choice_fact": (choice_fact, 16),
+    "choice_context": (choice_context, 20),
+    "read": (read, 6),
+    "know": (know, 8),
 }
 CHANCE = {
+    "choice_word": 0.25,
     "choice_math": 0.25,
     "choice_kind": 0.25,
     "choice_fact": 0.25,
@@ -424,8 +458,17 @@ def long_copy(r):
     pool = r.choice([PLAIN_NOUNS, GIRLS + BOYS, PLAIN_NOUNS + THINGS + ANIMALS + COLOURS, None, None])
     items = [r.choice(pool) if pool else r.choice([nonsense(r), str(r.randint(0, 99))]) for _ in range(n)]
     s = r.choice([" ", " ", ", "]).join(items)
-    q = r.choice(["Repeat: {s}", "Copy this text: {s}", "Say exactly this: {s}", "Write the following once more: {s}"])
+    q = r.choice(
+        ["Repeat: {s}", "Copy this text: {s}", "Say exactly this: {s}", "Write the following once more: {s}"]
+    )
     return q.format(s=s), s
+
+
+def repeated(r):
+    """Plain text that says the same list of words several times; the densest lesson in looking back."""
+    pool = r.choice([PLAIN_NOUNS, GIRLS + BOYS, PLAIN_NOUNS + THINGS + ANIMALS + COLOURS, NUMERALS, None])
+    s = " ".join(r.choice(pool) if pool else nonsense(r) for _ in range(r.randint(6, 24)))
+    return r.choice([". ", "\n", " ; "]).join([s] * r.randint(2, 4))
 
 
 def make(r, name, held):

@@ -32,6 +32,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROW = 512
 
 
+# What the data consists of, in the order in which it is trained on: share of all tokens, then shares of the kinds. Looking
+# back in the text comes first, because nearly every skill here needs it and a model of this size finds it late by itself.
+STAGES = [
+    (0.3, {"book": 0.10, "own": 0.18, "talk": 0.12, "skill": 0.34, "copy": 0.10, "repeat": 0.16}),
+    (0.2, {"book": 0.06, "own": 0.14, "talk": 0.10, "skill": 0.40, "choice": 0.30}),
+    (0.5, {"book": 0.06, "own": 0.13, "talk": 0.11, "skill": 0.65, "choice": 0.05}),
+]
+TEXTS = {"own": corpus.own_text, "repeat": tasks.repeated}
+CHATS = {"skill": corpus.skill_chat, "talk": corpus.talk_chat, "copy": corpus.copy_chat, "choice": corpus.choice_chat}
+
+
 # ---- data --------------------------------------------------------------------------------------------------------------
 
 
@@ -72,40 +83,33 @@ def step_data(args):
     else:
         sample = [stories.text(rng) for _ in range(12000)]
         sample += [t for _ in range(2500) for _, t, _ in corpus.skill_chat(rng)]
-        tok = vocab.train(sample + [p for v in books.values() for p in rng.sample(v, min(len(v), 1500))], Config.vocab)
+        tok = vocab.train(
+            sample + [p for v in books.values() for p in rng.sample(v, min(len(v), 1500))], Config.vocab
+        )
         tok.save(f"{args.work}/tokenizer.json")
     coder = vocab.Coder(tok)
-    want = {"book": 0.10, "own": 0.18, "talk": 0.12, "skill": 0.44, "copy": 0.16}
-    docs, total = [], {}
-    for kind, share in want.items():
-        goal, total[kind] = share * args.tokens, 0
-        epoch = []
-        while total[kind] < goal:
-            if kind == "book":
-                if not epoch:
-                    epoch = [p for v in books.values() for p in v]
-                    rng.shuffle(epoch)
-                new, epoch = coder.texts(epoch[:2000]), epoch[2000:]
-            elif kind == "own":
-                new = coder.texts([corpus.own_text(rng) for _ in range(2000)])
-            else:
-                maker = {"skill": corpus.skill_chat, "talk": corpus.talk_chat, "copy": corpus.copy_chat}[kind]
-                new = coder.chats([maker(rng) for _ in range(2000)])
-            docs += new
-            total[kind] += sum(len(i) for i, _ in new)
-    ids, ws, ds = pack(docs, rng)
+    parts, total = [], {}
+    for share, want in STAGES:
+        docs = []
+        for kind, part in want.items():
+            goal, have, epoch = share * part * args.tokens, 0, []
+            while have < goal:
+                if kind == "book":
+                    if not epoch:
+                        epoch = [p for v in books.values() for p in v]
+                        rng.shuffle(epoch)
+                    new, epoch = coder.texts(epoch[:500]), epoch[500:]
+                elif kind in TEXTS:
+                    new = coder.texts([TEXTS[kind](rng) for _ in range(1000)])
+                else:
+                    new = coder.chats([CHATS[kind](rng) for _ in range(500)])
+                docs += new
+                have += sum(len(i) for i, _ in new)
+            total[kind] = total.get(kind, 0) + have
+        parts.append(pack(docs, rng))
+    ids, ws, ds = (np.concatenate(x) for x in zip(*parts))
     np.savez(f"{args.work}/data.npz", ids=ids, weights=ws, docs=ds)
-    print(
-        "tokens",
-        total,
-        "rows",
-        len(ids),
-        "filled",
-        sum(total.values()) / ids.size,
-        "learned",
-        (ws > 0).mean(),
-        flush=True,
-    )
+    print("tokens", total, "rows", len(ids), "learned", round(float((ws > 0).mean()), 3), flush=True)
 
 
 # ---- training ----------------------------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ def worker(rank, args, net, opt, grads, data, shared):
     per_step = args.rows // args.micro
     first = step = int(value[0])
     budget, saved, logged, start = args.minutes * 60, time.time(), time.time(), time.time()
-    spent0, done, sums = value[1].item(), 0, []
+    spent0, sums = value[1].item(), []
     while value[1] < budget:
         at = int(value[3]) % (len(ids) - args.rows + 1)
         w_all = torch.from_numpy(ws[at : at + args.rows].astype(np.float32)) * 0.5
@@ -197,7 +201,16 @@ def worker(rank, args, net, opt, grads, data, shared):
 
 def save_state(args, net, opt, step, value):
     path = f"{args.work}/state.pt"
-    torch.save({"net": net.state_dict(), "opt": opt.state, "step": step, "spent": value[1].item(), "row": int(value[3])}, path + ".new")
+    torch.save(
+        {
+            "net": net.state_dict(),
+            "opt": opt.state,
+            "step": step,
+            "spent": value[1].item(),
+            "row": int(value[3]),
+        },
+        path + ".new",
+    )
     os.replace(path + ".new", path)
 
 
