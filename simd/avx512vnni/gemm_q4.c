@@ -60,10 +60,14 @@ static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsign
     _mm512_storeu_ps(y, _mm512_mul_ps(acc, _mm512_load_ps(panel)));
 }
 
-static void unpack(struct slab *s, int p, const unsigned char *panel, size_t kp, size_t b0, size_t nb, __m512i table)
+/* Blocks b0 .. b0 + nb of a panel; `next` is the panel that takes its place afterwards. */
+static void unpack(struct slab *s, int p, const unsigned char *panel, const unsigned char *next, size_t kp, size_t b0,
+                   size_t nb, __m512i table)
 {
     const unsigned char *codes = panel + crl_q4_scale_bytes(kp) + b0 * 256;
 
+    s->next[p] = b0 + nb < kp / CRL_BLOCK ? codes + nb * 256 : next;
+    s->next_bytes = nb * 256;
     for (size_t b = 0; b < nb; b++) _mm512_store_ps(s->scale[p] + b * 16, scales_at(panel, b0 + b));
     for (size_t v = 0; v < nb * 4; v++) {
         __m512i c = _mm512_load_si512(codes + v * 64);
@@ -96,8 +100,10 @@ void crl_gemm_q4_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, 
         int n = hi - p >= TILE_P ? TILE_P : 1;
         for (size_t b0 = 0; b0 < n_block; b0 += SLAB_BLOCKS) {
             size_t nb = n_block - b0 < SLAB_BLOCKS ? n_block - b0 : SLAB_BLOCKS;
-            for (int j = 0; j < n; j++)
-                unpack(&s, j, w->panel + (p + (size_t)j) * w->panel_bytes, kp, b0, nb, table);
+            for (int j = 0; j < n; j++) {
+                const unsigned char *panel = w->panel + (p + (size_t)j) * w->panel_bytes;
+                unpack(&s, j, panel, panel + TILE_P * w->panel_bytes, kp, b0, nb, table);
+            }
             if (n == 2) SLAB_ROWS(tile_coarse, y + p * 16, y_stride, x, m, &s, b0, nb, 2);
             else SLAB_ROWS(tile_coarse, y + p * 16, y_stride, x, m, &s, b0, nb, 1);
         }

@@ -19,7 +19,21 @@
 struct slab {
     unsigned char u[TILE_P][SLAB_BLOCKS * 512]; /* [block][8 k-groups][64] */
     float scale[TILE_P][SLAB_BLOCKS * 16];      /* [block][16] */
+    const unsigned char *next[TILE_P];          /* packed codes of the slab after this one */
+    size_t next_bytes;                          /* of each panel */
 };
+
+#define AHEAD 2048 /* bytes asked for before each tile: the next slab arrives while few rows are computed */
+
+/* Ask for a part of the next slab. Reaches past the last panel at the end; a prefetch of what is not there is void. */
+CRL_INLINE void fetch_ahead(const struct slab *s, size_t tile, const int P)
+{
+    size_t per_panel = (s->next_bytes + AHEAD - 1) / AHEAD, p = tile / per_panel, at = tile % per_panel * AHEAD;
+
+    if (p >= (size_t)P) return;
+    for (size_t end = at + AHEAD < s->next_bytes ? at + AHEAD : s->next_bytes; at < end; at += 64)
+        _mm_prefetch((const char *)s->next[p] + at, _MM_HINT_T1);
+}
 
 /* M rows of x from row i on, seen from block b0. */
 struct x_rows {
@@ -122,20 +136,29 @@ CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act
     }
 }
 
+/* Rows of tile t when m rows are cut into the fewest tiles, as even as they go: a tile of one or two rows has too few
+ * chains to hide the latency of an operation. */
+CRL_INLINE size_t tile_rows(size_t m, size_t n_tile, size_t t)
+{
+    return m / n_tile + (t < m % n_tile);
+}
+
 /* All m rows of x against P panels of a slab, with the tile of the format. */
-#define SLAB_ROWS(tile, y, y_stride, x, m, s, b0, nb, P)                                                    \
-    do {                                                                                                    \
-        size_t i_ = 0;                                                                                      \
-        for (; i_ + TILE_M <= (m); i_ += TILE_M)                                                            \
-            tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, TILE_M, P);                             \
-        switch ((m) - i_) {                                                                                 \
-        case 5: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 5, P); break;                       \
-        case 4: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 4, P); break;                       \
-        case 3: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 3, P); break;                       \
-        case 2: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 2, P); break;                       \
-        case 1: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 1, P); break;                       \
-        default: break;                                                                                     \
-        }                                                                                                   \
+#define SLAB_ROWS(tile, y, y_stride, x, m, s, b0, nb, P)                                              \
+    do {                                                                                              \
+        size_t n_tile_ = ((m) + TILE_M - 1) / TILE_M;                                                 \
+        for (size_t t_ = 0, i_ = 0; t_ < n_tile_; i_ += tile_rows(m, n_tile_, t_), t_++) {            \
+            float *to_ = (y) + i_ * (y_stride);                                                       \
+            fetch_ahead(s, t_, P);                                                                    \
+            switch (tile_rows(m, n_tile_, t_)) {                                                      \
+            case 6: tile(to_, y_stride, x, i_, s, b0, nb, 6, P); break;                               \
+            case 5: tile(to_, y_stride, x, i_, s, b0, nb, 5, P); break;                               \
+            case 4: tile(to_, y_stride, x, i_, s, b0, nb, 4, P); break;                               \
+            case 3: tile(to_, y_stride, x, i_, s, b0, nb, 3, P); break;                               \
+            case 2: tile(to_, y_stride, x, i_, s, b0, nb, 2, P); break;                               \
+            default: tile(to_, y_stride, x, i_, s, b0, nb, 1, P); break;                              \
+            }                                                                                         \
+        }                                                                                             \
     } while (0)
 
 #endif
