@@ -29,7 +29,8 @@ try corral bench --synthetic tiny --layers 0
 try corral bench --synthetic tiny --layers 1,
 try corral bench --synthetic tiny --threads 0
 try corral bench --synthetic tiny --threads 100000
-try corral bench --synthetic tiny --isa sse9
+try corral bench --synthetic tiny --isa sse9 2>levels # the list grows with the kernels
+sed 's, (scalar.*,,' levels >&2
 try corral bench --synthetic tiny --recipe q5
 try corral bench --synthetic tiny --tensor 'nothing*=q8'
 try corral bench --synthetic tiny --decode 0 --prefill 0
