@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make_malformed.py - malformed/: files that must load and files that must not.
 
-Each folder has a LIST: `name ok|bad reason`. --check compares with the committed files; --library asks
+Each folder has a LIST: `name ok|bad reason`. --check compares with the committed files; --safetensors asks
 the safetensors package about its files and prints where it thinks otherwise, and tokenizers about good ones.
 """
 import argparse
@@ -481,10 +481,10 @@ def write(out):
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--check", action="store_true")
-    ap.add_argument("--library", action="store_true")
+    ap.add_argument("--safetensors", action="store_true")
     args = ap.parse_args()
     committed = os.path.join(HERE, "malformed")
-    if args.library:
+    if args.safetensors:
         ask_library(safetensors_files())
         return 0
     if not args.check:
