@@ -32,32 +32,61 @@ CRL_INLINE __m512 scales_at(const unsigned char *panel, size_t b)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(panel + 64 + b * 16))));
 }
 
-static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsigned char *panel, size_t nb,
-                       __m512i table)
+/* M rows of x against one panel, straight from the packed bytes: what is looked up serves all rows and is not stored.
+ * For so few rows the memory is the limit. */
+CRL_INLINE void direct(float *y, size_t y_stride, const struct crl_act *x, size_t i, const unsigned char *panel,
+                       size_t nb, __m512i table, const int M)
 {
+    const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
+    const struct x_rows rows = x_rows_at(x, i, 0, per_span);
     const unsigned char *codes = panel + crl_q4_scale_bytes(nb * CRL_BLOCK);
-    const int8_t *q = x->q + i * x->k_pad;
-    __m512 acc = _mm512_setzero_ps(), part = acc;
+    const __m512 unit = _mm512_load_ps(panel);
+    __m512 acc[TILE_M];
 
-    for (size_t b = 0; b < nb; b++, codes += 256, q += CRL_BLOCK) {
-        const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
-        __m512i even = _mm512_set1_epi32(x->bias[i * nb + b]), odd = _mm512_setzero_si512();
+    CRL_UNROLL for (int r = 0; r < M; r++) acc[r] = _mm512_setzero_ps();
+    for (size_t b = 0; b < nb;) {
+        size_t span = b / per_span, end = b + per_span < nb ? b + per_span : nb;
+        __m512 part[TILE_M];
 
-        CRL_UNROLL for (int v = 0; v < 4; v++) {
-            __m512i c = _mm512_load_si512(codes + v * 64);
-            int32_t a, d;
-            __builtin_memcpy(&a, q + v * 8, 4);
-            __builtin_memcpy(&d, q + v * 8 + 4, 4);
-            _mm_prefetch((const char *)codes + v * 64 + 4096, _MM_HINT_T0);
-            even = _mm512_dpbusd_epi32(even, low_codes(c, table), _mm512_set1_epi32(a));
-            odd = _mm512_dpbusd_epi32(odd, high_codes(c, table), _mm512_set1_epi32(d));
+        CRL_UNROLL for (int r = 0; r < M; r++) part[r] = _mm512_setzero_ps();
+        for (; b < end; b++, codes += 256) {
+            __m512i even[TILE_M], odd[TILE_M];
+            __m512 ws = scales_at(panel, b);
+
+            CRL_UNROLL for (int r = 0; r < M; r++) {
+                even[r] = _mm512_set1_epi32(rows.bias[(size_t)r * rows.bias_stride + b]);
+                odd[r] = _mm512_setzero_si512();
+            }
+            CRL_UNROLL for (int v = 0; v < 4; v++) {
+                __m512i c = _mm512_load_si512(codes + v * 64);
+                __m512i low = low_codes(c, table), high = high_codes(c, table);
+
+                _mm_prefetch((const char *)codes + v * 64 + 4096, _MM_HINT_T0);
+                CRL_UNROLL for (int r = 0; r < M; r++) {
+                    const int8_t *q = rows.q + (size_t)r * rows.q_stride + b * CRL_BLOCK + (size_t)v * 8;
+                    even[r] = _mm512_dpbusd_epi32(even[r], low, four_of(q));
+                    odd[r] = _mm512_dpbusd_epi32(odd[r], high, four_of(q + 4));
+                }
+            }
+            CRL_UNROLL for (int r = 0; r < M; r++)
+                part[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even[r], odd[r])), ws, part[r]);
         }
-        part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scales_at(panel, b), part);
-        if (b % per_span != per_span - 1 && b + 1 != nb) continue;
-        acc = _mm512_fmadd_ps(part, _mm512_set1_ps(x->scale[i * x->n_span + b / per_span]), acc);
-        part = _mm512_setzero_ps();
+        CRL_UNROLL for (int r = 0; r < M; r++)
+            acc[r] = _mm512_fmadd_ps(part[r], _mm512_set1_ps(rows.scale[(size_t)r * rows.scale_stride + span]), acc[r]);
     }
-    _mm512_storeu_ps(y, _mm512_mul_ps(acc, _mm512_load_ps(panel)));
+    CRL_UNROLL for (int r = 0; r < M; r++)
+        _mm512_storeu_ps(y + (size_t)r * y_stride, _mm512_mul_ps(acc[r], unit));
+}
+
+static void few_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w, size_t lo,
+                     size_t hi, __m512i table)
+{
+    size_t nb = x->k_pad / CRL_BLOCK;
+
+    for (size_t p = lo; p < hi; p++) {
+        const unsigned char *panel = w->panel + p * w->panel_bytes;
+        FEW_ROWS(direct, m, y + p * 16, y_stride, x, 0, panel, nb, table);
+    }
 }
 
 /* Blocks b0 .. b0 + nb of a panel; `next` is the panel that takes its place afterwards. */
@@ -92,8 +121,8 @@ void crl_gemm_q4_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, 
     __m512i table = level_table(w);
     _Alignas(64) struct slab s;
 
-    if (m == 1) {
-        for (size_t p = lo; p < hi; p++) gemv_panel(y + p * 16, x, 0, w->panel + p * w->panel_bytes, n_block, table);
+    if (m <= TILE_M) {
+        few_rows(y, y_stride, x, m, w, lo, hi, table);
         return;
     }
     for (size_t p = lo; p < hi; p += TILE_P) {

@@ -16,32 +16,53 @@ CRL_INLINE __m512 scales_at(const unsigned char *panel, size_t b)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-/* One row of x against one panel, straight from the packed bytes. */
-static void gemv_panel(float *y, const struct crl_act *x, size_t i, const unsigned char *panel, size_t nb)
+/* M rows of x against one panel, straight from the packed bytes. For so few rows the memory is the limit. */
+CRL_INLINE void direct(float *y, size_t y_stride, const struct crl_act *x, size_t i, const unsigned char *panel,
+                       size_t nb, const int M)
 {
     const __m512i flip = _mm512_set1_epi8((char)0x80);
+    const struct x_rows rows = x_rows_at(x, i, 0, 1);
     const unsigned char *codes = panel + crl_q8_scale_bytes(nb * CRL_BLOCK);
-    const int8_t *q = x->q + i * x->k_pad;
-    __m512 acc = _mm512_setzero_ps();
+    __m512 acc[TILE_M];
 
-    for (size_t b = 0; b < nb; b++, codes += 512, q += CRL_BLOCK) {
-        __m512i even = _mm512_set1_epi32(x->bias[i * nb + b]), odd = _mm512_setzero_si512();
-        __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x->scale[i * x->n_span + b]), scales_at(panel, b));
+    CRL_UNROLL for (int r = 0; r < M; r++) acc[r] = _mm512_setzero_ps();
+    for (size_t b = 0; b < nb; b++, codes += 512) {
+        __m512i even[TILE_M], odd[TILE_M];
+        __m512 ws = scales_at(panel, b);
 
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            even[r] = _mm512_set1_epi32(rows.bias[(size_t)r * rows.bias_stride + b]);
+            odd[r] = _mm512_setzero_si512();
+        }
         CRL_UNROLL for (int g = 0; g < 8; g += 2) {
-            int32_t a, c;
-            __builtin_memcpy(&a, q + g * 4, 4);
-            __builtin_memcpy(&c, q + g * 4 + 4, 4);
+            __m512i low = _mm512_xor_si512(_mm512_load_si512(codes + g * 64), flip);
+            __m512i high = _mm512_xor_si512(_mm512_load_si512(codes + g * 64 + 64), flip);
+
             _mm_prefetch((const char *)codes + g * 64 + 4096, _MM_HINT_T0);
             _mm_prefetch((const char *)codes + g * 64 + 4160, _MM_HINT_T0);
-            even = _mm512_dpbusd_epi32(even, _mm512_xor_si512(_mm512_load_si512(codes + g * 64), flip),
-                                       _mm512_set1_epi32(a));
-            odd = _mm512_dpbusd_epi32(odd, _mm512_xor_si512(_mm512_load_si512(codes + g * 64 + 64), flip),
-                                      _mm512_set1_epi32(c));
+            CRL_UNROLL for (int r = 0; r < M; r++) {
+                const int8_t *q = rows.q + (size_t)r * rows.q_stride + b * CRL_BLOCK + (size_t)g * 4;
+                even[r] = _mm512_dpbusd_epi32(even[r], low, four_of(q));
+                odd[r] = _mm512_dpbusd_epi32(odd[r], high, four_of(q + 4));
+            }
         }
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scale, acc);
+        CRL_UNROLL for (int r = 0; r < M; r++) {
+            __m512 scale = _mm512_mul_ps(_mm512_set1_ps(rows.scale[(size_t)r * rows.scale_stride + b]), ws);
+            acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even[r], odd[r])), scale, acc[r]);
+        }
     }
-    _mm512_storeu_ps(y, acc);
+    CRL_UNROLL for (int r = 0; r < M; r++) _mm512_storeu_ps(y + (size_t)r * y_stride, acc[r]);
+}
+
+static void few_rows(float *y, size_t y_stride, const struct crl_act *x, size_t m, const struct crl_mat *w, size_t lo,
+                     size_t hi)
+{
+    size_t nb = x->k_pad / CRL_BLOCK;
+
+    for (size_t p = lo; p < hi; p++) {
+        const unsigned char *panel = w->panel + p * w->panel_bytes;
+        FEW_ROWS(direct, m, y + p * 16, y_stride, x, 0, panel, nb);
+    }
 }
 
 /* Blocks b0 .. b0 + nb of a panel; `next` is the panel that takes its place afterwards. */
@@ -64,8 +85,8 @@ void crl_gemm_q8_avx512vnni(float *y, size_t y_stride, const struct crl_act *x, 
     size_t kp = x->k_pad, n_block = kp / CRL_BLOCK;
     _Alignas(64) struct slab s;
 
-    if (m == 1) {
-        for (size_t p = lo; p < hi; p++) gemv_panel(y + p * 16, x, 0, w->panel + p * w->panel_bytes, n_block);
+    if (m <= TILE_M) {
+        few_rows(y, y_stride, x, m, w, lo, hi);
         return;
     }
     for (size_t p = lo; p < hi; p += TILE_P) {

@@ -51,6 +51,26 @@ CRL_INLINE struct x_rows x_rows_at(const struct crl_act *x, size_t i, size_t b0,
                             x->bias + i * n_block + b0, x->k_pad, x->n_span, n_block };
 }
 
+/* Four codes of x in every lane. */
+CRL_INLINE __m512i four_of(const int8_t *q)
+{
+    int32_t four;
+
+    __builtin_memcpy(&four, q, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* fn(..., M) with M the constant m, 1 to TILE_M. */
+#define FEW_ROWS(fn, m, ...)                \
+    switch (m) {                            \
+    case 6: fn(__VA_ARGS__, 6); break;      \
+    case 5: fn(__VA_ARGS__, 5); break;      \
+    case 4: fn(__VA_ARGS__, 4); break;      \
+    case 3: fn(__VA_ARGS__, 3); break;      \
+    case 2: fn(__VA_ARGS__, 2); break;      \
+    default: fn(__VA_ARGS__, 1); break;     \
+    }
+
 /* Integer sums of block b of the slab. */
 CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, const struct x_rows *x, size_t b,
                            const int M, const int P)
@@ -63,10 +83,8 @@ CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, co
         __m512i u[TILE_P];
         CRL_UNROLL for (int p = 0; p < P; p++) u[p] = _mm512_load_si512(s->u[p] + b * 512 + (size_t)g * 64);
         CRL_UNROLL for (int r = 0; r < M; r++) {
-            int32_t four;
-            __builtin_memcpy(&four, x->q + (size_t)r * x->q_stride + b * CRL_BLOCK + (size_t)g * 4, 4);
-            CRL_UNROLL for (int p = 0; p < P; p++)
-                sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], u[p], _mm512_set1_epi32(four));
+            __m512i four = four_of(x->q + (size_t)r * x->q_stride + b * CRL_BLOCK + (size_t)g * 4);
+            CRL_UNROLL for (int p = 0; p < P; p++) sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], u[p], four);
         }
     }
 }
@@ -148,15 +166,12 @@ CRL_INLINE size_t tile_rows(size_t m, size_t n_tile, size_t t)
     do {                                                                                              \
         size_t n_tile_ = ((m) + TILE_M - 1) / TILE_M;                                                 \
         for (size_t t_ = 0, i_ = 0; t_ < n_tile_; i_ += tile_rows(m, n_tile_, t_), t_++) {            \
-            float *to_ = (y) + i_ * (y_stride);                                                       \
             fetch_ahead(s, t_, P);                                                                    \
-            switch (tile_rows(m, n_tile_, t_)) {                                                      \
-            case 6: tile(to_, y_stride, x, i_, s, b0, nb, 6, P); break;                               \
-            case 5: tile(to_, y_stride, x, i_, s, b0, nb, 5, P); break;                               \
-            case 4: tile(to_, y_stride, x, i_, s, b0, nb, 4, P); break;                               \
-            case 3: tile(to_, y_stride, x, i_, s, b0, nb, 3, P); break;                               \
-            case 2: tile(to_, y_stride, x, i_, s, b0, nb, 2, P); break;                               \
-            default: tile(to_, y_stride, x, i_, s, b0, nb, 1, P); break;                              \
+            switch (tile_rows(m, n_tile_, t_)) { /* more than TILE_M rows: none has fewer than 3 */ \
+            case 6: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 6, P); break;             \
+            case 5: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 5, P); break;             \
+            case 4: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 4, P); break;             \
+            default: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 3, P); break;            \
             }                                                                                         \
         }                                                                                             \
     } while (0)
