@@ -3,7 +3,8 @@
  * Every case is staged as a checkpoint, packed with recipe bf16 in memory and run. At every position the logits must be
  * within 1e-4 of the reference (norm of the difference over norm) and name the same best token where the reference's
  * margin exceeds the error. Where the case has them, the stream after each layer and the experts chosen are compared
- * too. Feeding in pieces of 1, 3 and 8, 1 to 3 threads, and decoding beside other sessions must give the same bits.
+ * too. Feeding in pieces of 1, 3 and 8, 1 to 3 threads, and decoding beside other sessions must give the same
+ * bits. Decoding must not allocate.
  *
  * golden_logits [--quick] [FOLDER CASE...]: all cases of $srcdir/tests/golden/model by default; --quick runs each case
  * once, which is what the mutation tests need. Exit code 1 when a case fails. */
@@ -12,6 +13,7 @@
 #include "run/engine.h"
 
 #include "base/file.h"
+#include "base/mem.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -47,8 +49,8 @@ static void fail(const struct golden *g, const char *what)
 /* A folder of links: the weight files of one case with the config.json of another. */
 static void stage(const struct golden *g, char *dir)
 {
-    char *from = path3(folder, g->weights, ""), *abs = realpath(from, NULL), *config = path3(folder, g->name, "config.json");
-    char *abs_config = realpath(config, NULL), *to;
+    char *from = path3(folder, g->weights, ""), *config = path3(folder, g->name, "config.json"), *to;
+    char *abs = realpath(from, NULL), *abs_config = realpath(config, NULL);
     DIR *d = abs ? opendir(abs) : NULL;
 
     if (!d || !abs_config || !mkdtemp(dir)) {
@@ -301,6 +303,22 @@ static void compare_batched(const struct golden *g, struct crl_engine *e, const 
     free(logits);
 }
 
+/* Decoding takes no memory: whatever a pass needs was carved when the engine and the session were made. */
+static void count_allocations(const struct golden *g, struct crl_engine *e, const int32_t *ids)
+{
+    float *logits = calloc(g->vocab, sizeof *logits);
+    struct crl_session *s = NULL;
+    struct crl_err err = { "" };
+
+    if (crl_session_new(&s, e, g->n_tok, &err)) fail(g, err.text);
+    crl_alloc_fail_after(0);
+    for (size_t t = 0; s && t < g->n_tok; t++)
+        if (crl_session_feed(s, ids + t, 1, logits, &err)) fail(g, err.text);
+    if (crl_alloc_fail_after(0)) fail(g, "decoding allocates memory");
+    crl_session_free(s);
+    free(logits);
+}
+
 static struct crl_engine *engine_of(const struct golden *g, const char *dir, unsigned threads, size_t batch)
 {
     struct crl_convert_options convert = { .jobs = 1 };
@@ -349,6 +367,7 @@ static void run_case(const struct golden *g, bool quick)
         if (!quick && threads > 1) compare_logits(g, whole, want);
         if (!quick && threads == 2) compare_layers(g, e, ids);
         if (!quick) compare_batched(g, e, ids, whole);
+        if (!quick && threads == 1) count_allocations(g, e, ids);
         free(whole);
         crl_engine_close(e);
     }
