@@ -5,7 +5,7 @@
  * sums. Each block has scales of its own, so the sums leave the tiles after every block and are scaled with AVX-512 in
  * the same order as the other levels do: the bits are the same. Few rows are left to the kernels of avx512vnni, which
  * every machine with tiles has. */
-#if !defined(CRL_AMX_MODEL) && !defined(__AMX_INT8__)
+#if !defined(CRL_AMX_MODEL) && !defined(__AMX_INT8__) && !defined(__AMXINT8__)
 #error "compile with the AMX flags"
 #endif
 #include "quant/q4.h"
