@@ -44,9 +44,15 @@ void crl_gemm_bf16_avx512(float *y, size_t y_stride, const float *x, size_t x_st
         float *yp = y + p * CRL_PANEL_ROWS;
         size_t i = 0;
 
-        for (; i + TILE_M <= m; i += TILE_M)
-            tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, TILE_M);
-        for (; i + 2 <= m; i += 2) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, 2);
-        for (; i < m; i++) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, 1);
+        for (; i + TILE_M <= m; i += TILE_M) tile(yp + i * y_stride, y_stride, x + i * x_stride, x_stride, panel, kp, TILE_M);
+        yp += i * y_stride;
+        switch (m - i) { /* the five queries of a kv head are one tile: keys are widened once for all */
+        case 5: tile(yp, y_stride, x + i * x_stride, x_stride, panel, kp, 5); break;
+        case 4: tile(yp, y_stride, x + i * x_stride, x_stride, panel, kp, 4); break;
+        case 3: tile(yp, y_stride, x + i * x_stride, x_stride, panel, kp, 3); break;
+        case 2: tile(yp, y_stride, x + i * x_stride, x_stride, panel, kp, 2); break;
+        case 1: tile(yp, y_stride, x + i * x_stride, x_stride, panel, kp, 1); break;
+        default: break;
+        }
     }
 }
