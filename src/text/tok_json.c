@@ -61,7 +61,7 @@ static enum crl_status check_normalizer(const struct reader *r)
 
     if (!n || json_is_null(n)) return CRL_OK;
     if (is_type(n, "Sequence") && json_array_size(json_object_get(n, "normalizers")) == 0) return CRL_OK;
-    return crl_fail(r->err, CRL_EUNSUPPORTED, "the normalizer %s is not implemented", type_of(n));
+    return crl_fail(r->err, CRL_EUNSUPPORTED, "the normalizer %s is not supported", type_of(n));
 }
 
 static enum crl_status check_decoder(const struct reader *r)
@@ -69,7 +69,7 @@ static enum crl_status check_decoder(const struct reader *r)
     const json_t *d = json_object_get(r->root, "decoder");
 
     if (!d || json_is_null(d) || is_type(unwrap(d, "decoders"), "ByteLevel")) return CRL_OK;
-    return crl_fail(r->err, CRL_EUNSUPPORTED, "the decoder %s is not implemented", type_of(d));
+    return crl_fail(r->err, CRL_EUNSUPPORTED, "the decoder %s is not supported", type_of(d));
 }
 
 static enum crl_status take_pattern(struct reader *r, const char *pattern, size_t len)
@@ -91,7 +91,7 @@ static enum crl_status read_byte_level(const struct reader *r, const json_t *nod
     if (!st) st = crl_json_get_bool(node, "use_regex", use_regex, r->err);
     if (!st && prefix)
         st = crl_fail(r->err, CRL_EUNSUPPORTED,
-                      "pre_tokenizer: ByteLevel with add_prefix_space is not implemented");
+                      "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
     return st;
 }
 
@@ -106,10 +106,10 @@ static enum crl_status read_split(struct reader *r, const json_t *node)
     if (st) return st;
     if (strcmp(behavior, "Isolated") != 0 || invert)
         return crl_fail(r->err, CRL_EUNSUPPORTED,
-                        "pre_tokenizer: Split with behavior \"%.40s\"%s is not implemented", behavior,
+                        "pre_tokenizer: Split with behavior \"%.40s\"%s is not supported", behavior,
                         invert ? ", inverted," : "");
     if (!json_is_string(regex))
-        return crl_fail(r->err, CRL_EUNSUPPORTED, "pre_tokenizer: Split without a Regex is not implemented");
+        return crl_fail(r->err, CRL_EUNSUPPORTED, "pre_tokenizer: Split without a Regex is not supported");
     return take_pattern(r, json_string_value(regex), json_string_length(regex));
 }
 
@@ -132,7 +132,7 @@ static enum crl_status read_pre_tokenizer(struct reader *r)
         if (st) return st;
     }
     return crl_fail(r->err, CRL_EUNSUPPORTED,
-                    "the pre_tokenizer %s is not implemented; a Split by Regex followed by ByteLevel is",
+                    "the pre_tokenizer %s is not supported; a Split by Regex followed by ByteLevel is",
                     type_of(node));
 }
 
@@ -147,7 +147,7 @@ static enum crl_status check_model(struct reader *r)
     if (!json_is_object(m)) return crl_fail(r->err, CRL_EFORMAT, "there is no object named model");
     v = json_object_get(m, "type");
     if (v && !is_type(m, "BPE"))
-        return crl_fail(r->err, CRL_EUNSUPPORTED, "a model of type %s is not implemented, BPE is",
+        return crl_fail(r->err, CRL_EUNSUPPORTED, "a model of type %s is not supported, BPE is",
                         type_of(m));
     for (i = 0; i < 3; i++) {
         const char *s = "";
@@ -155,15 +155,15 @@ static enum crl_status check_model(struct reader *r)
         st = crl_json_get_str(m, texts[i], &s, r->err);
         if (st) return st;
         if (*s)
-            return crl_fail(r->err, CRL_EUNSUPPORTED, "model: %s \"%.40s\" is not implemented", texts[i], s);
+            return crl_fail(r->err, CRL_EUNSUPPORTED, "model: %s \"%.40s\" is not supported", texts[i], s);
     }
     v = json_object_get(m, "dropout");
     if (v && !json_is_null(v) && json_number_value(v) != 0)
-        return crl_fail(r->err, CRL_EUNSUPPORTED, "model: dropout is not implemented");
+        return crl_fail(r->err, CRL_EUNSUPPORTED, "model: dropout is not supported");
     st = crl_json_get_bool(m, "byte_fallback", &byte_fallback, r->err);
     if (!st) st = crl_json_get_bool(m, "ignore_merges", &whole, r->err);
     if (st) return st;
-    if (byte_fallback) return crl_fail(r->err, CRL_EUNSUPPORTED, "model: byte_fallback is not implemented");
+    if (byte_fallback) return crl_fail(r->err, CRL_EUNSUPPORTED, "model: byte_fallback is not supported");
     r->p.flags = whole ? TOK_WHOLE : 0;
     r->vocab = json_object_get(m, "vocab");
     r->merges = json_object_get(m, "merges");
@@ -290,7 +290,7 @@ static enum crl_status write_added(struct reader *r, uint32_t id, size_t *n)
 
         st = crl_json_get_bool(a, strips[i], &on, r->err);
         if (!st && on)
-            st = crl_fail(r->err, CRL_EUNSUPPORTED, "added token \"%.80s\": %s is not implemented",
+            st = crl_fail(r->err, CRL_EUNSUPPORTED, "added token \"%.80s\": %s is not supported",
                           json_string_value(name), strips[i]);
     }
     if (st) return st;
@@ -456,7 +456,7 @@ static enum crl_status read_post_processor(struct reader *r)
 
         if (is_type(node, "TemplateProcessing")) st = read_template(r, node);
         else if (!is_type(node, "ByteLevel"))
-            st = crl_fail(r->err, CRL_EUNSUPPORTED, "the post_processor %s is not implemented",
+            st = crl_fail(r->err, CRL_EUNSUPPORTED, "the post_processor %s is not supported",
                           type_of(node));
     }
     if (!st && r->p.bos == TOK_NONE) r->p.bos = added_named(r, "<|begin_of_text|>");
