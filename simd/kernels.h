@@ -26,7 +26,7 @@ enum crl_level {
     CRL_LEVEL_END
 };
 
-/* Quantise row x[k] into row i of a. CRL_ACT: equal to crl_act_row_scalar bit for bit. */
+/* Quantise row x[k] into row i of a, with a's span: crl_act_row_scalar bit for bit. */
 typedef void crl_act_row_fn(const struct crl_act *a, size_t i, const float *x, size_t k);
 
 /* y[i * y_stride + r] = x[i] . w[r] for the m rows of x and panels [lo, hi) of w; all 16 rows of each panel are

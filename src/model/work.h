@@ -56,15 +56,15 @@ struct crl_plan {
 /* Private memory of one team member. */
 struct crl_scratch {
     struct crl_plan plan;
-    uint32_t *own_route; /* [n_expert_used] of a single token */
-    float *own_weight;   /* [n_expert_used] */
-    struct crl_rows in;     /* one row [d_model]: the normed token when the batch is one token */
-    struct crl_rows routed; /* [n_expert_used] rows: the same scaled per expert; codes are those of `in` */
+    uint32_t *own_route;     /* [n_expert_used] of a single token */
+    float *own_weight;       /* [n_expert_used] */
+    struct crl_rows in;      /* one row [d_model]: the normed token when the batch is one token */
+    struct crl_rows routed;  /* [n_expert_used] rows: the same scaled per expert; codes are those of `in` */
     struct crl_rows attn_in; /* codes of the single token's attention row; the floats are those of `attn` */
     struct crl_rows mid_in;  /* codes of the single token's 1 + n_expert_used rows; the floats are those of `mid` */
-    float *tile;            /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
+    float *tile;             /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
     struct crl_attn attn;
-    float *route;           /* [n_expert rounded up to 16] router logits of one token */
+    float *route;            /* [n_expert rounded up to 16] router logits of one token */
 };
 
 struct crl_forward {
