@@ -17,6 +17,7 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_chat,
     &crl_cmd_tokenize,
     &crl_cmd_logits,
+    &crl_cmd_eval,
     &crl_cmd_bench,
 };
 #define N_COMMAND (sizeof commands / sizeof commands[0])
@@ -44,17 +45,18 @@ static int unknown(const char *name)
     return CRL_EXIT_MISUSED;
 }
 
-static int help(const char *name)
+/* `sub` is the second word of "help eval perplexity", or NULL. */
+static int help(const char *name, char *sub)
 {
     const struct crl_command *c = name ? find(name) : NULL;
-    char *argv[] = { (char *)"", (char *)"--help", NULL };
+    char *argv[] = { (char *)"", sub ? sub : (char *)"--help", (char *)"--help", NULL };
 
     if (!name || strcmp(name, "help") == 0) {
         print_overview(stdout);
         return CRL_EXIT_DONE;
     }
     if (!c) return unknown(name);
-    return c->run(2, argv);
+    return c->run(sub ? 3 : 2, argv);
 }
 
 static int dispatch(int argc, char **argv)
@@ -67,7 +69,7 @@ static int dispatch(int argc, char **argv)
         return CRL_EXIT_MISUSED;
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        return help(argc > 2 ? argv[2] : NULL);
+        return help(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
     if (strcmp(name, "--version") == 0) {
         puts(PACKAGE_STRING);
         return CRL_EXIT_DONE;
