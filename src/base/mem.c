@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "base/mem.h"
 
+#include "base/topo.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +145,7 @@ enum crl_status crl_region_new(struct crl_region *r, size_t bytes, int node, uns
         return crl_fail(err, CRL_ENOMEM, "no memory for a region of %zu bytes", size);
     }
     if (want_huge) r->huge = madvise(r->base, r->size, MADV_HUGEPAGE) == 0;
-    (void)node; /* binding needs the topology; see base/topo.h */
+    if (node >= 0 && !crl_bind_memory(r->base, r->size, (unsigned)node, NULL)) r->node = node;
     return CRL_OK;
 }
 

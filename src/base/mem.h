@@ -61,7 +61,7 @@ enum crl_region_flags {
 struct crl_region {
     unsigned char *base; /* page aligned, zero filled on first touch */
     size_t size;         /* bytes mapped */
-    int node;            /* NUMA node it is bound to, -1 for none */
+    int node;            /* the system's number of the NUMA node it is bound to, -1 for none */
     bool huge;           /* explicit huge pages were granted */
 };
 
