@@ -4,7 +4,7 @@
  * within 1e-4 of the reference (norm of the difference over norm) and name the same best token where the reference's
  * margin exceeds the error. Where the case has them, the stream after each layer and the experts chosen are compared
  * too. Feeding in pieces of 1, 3 and 8, 1 to 3 threads, and decoding beside other sessions must give the same
- * bits. Decoding must not allocate.
+ * bits, as must passes of several sessions that hand their logits out. Decoding must not allocate.
  *
  * golden_logits [--quick] [FOLDER CASE...]: all cases of $srcdir/tests/golden/model by default; --quick runs each case
  * once, which is what the mutation tests need. Exit code 1 when a case fails. */
@@ -303,6 +303,67 @@ static void compare_batched(const struct golden *g, struct crl_engine *e, const 
     free(logits);
 }
 
+/* What a pass with several sessions hands out: rows numbered as they come. */
+struct handed {
+    size_t vocab, rows;
+    float *logits; /* [rows][vocab] */
+    unsigned *seen; /* [rows] members that wrote the row */
+    size_t base;
+};
+
+static void keep_rows(void *ctx, const struct crl_member *me, size_t first, float *logits, size_t stride, size_t n)
+{
+    struct handed *h = ctx;
+    size_t lo, hi;
+
+    crl_team_range(me, n, &lo, &hi);
+    for (size_t i = lo; i < hi; i++) {
+        size_t row = h->base + first + i;
+        if (row >= h->rows) continue;
+        memcpy(h->logits + row * h->vocab, logits + i * stride, h->vocab * sizeof *logits);
+        h->seen[row]++;
+    }
+}
+
+/* The text in two sessions, one of them ahead by a token, both without the first logits of each piece. */
+static void compare_passes(const struct golden *g, struct crl_engine *e, const int32_t *ids, const float *alone)
+{
+    struct crl_session *s[2] = { NULL, NULL };
+    struct handed h = { g->vocab, 2 * g->n_tok, NULL, NULL, 0 };
+    struct crl_err err = { "" };
+    size_t *want = calloc(h.rows, sizeof *want), n_want = 0, at[2] = { 0, 0 };
+    bool same = true;
+
+    h.logits = calloc(h.rows * h.vocab, sizeof *h.logits);
+    h.seen = calloc(h.rows, sizeof *h.seen);
+    for (int i = 0; i < 2; i++)
+        if (crl_session_new(&s[i], e, g->n_tok, &err)) fail(g, err.text);
+    for (size_t turn = 0; at[0] < g->n_tok || at[1] < g->n_tok; turn++) {
+        struct crl_piece piece[2];
+        size_t n = 0, left = crl_engine_batch_max(e);
+        for (size_t i = 0; i < 2; i++) {
+            size_t len = g->n_tok - at[i], room = crl_session_room(s[i]);
+            if (len > room) len = room;
+            if (len > left / (2 - i)) len = left / (2 - i);
+            if (!turn && !i && len > 1) len = 1;
+            if (!len) continue;
+            piece[n++] = (struct crl_piece){ s[i], ids + at[i], len, len > 1 };
+            for (size_t t = len > 1; t < len; t++) want[n_want++] = at[i] + t;
+            left -= len;
+            at[i] += len;
+        }
+        if (crl_engine_pass(e, piece, n, keep_rows, &h, &err)) fail(g, err.text);
+        h.base = n_want;
+    }
+    for (size_t r = 0; r < n_want; r++)
+        same &= h.seen[r] == 1 && !memcmp(h.logits + r * h.vocab, alone + want[r] * h.vocab, h.vocab * sizeof *alone);
+    if (!same) fail(g, "a pass that hands its logits out gives other bits");
+    for (int i = 0; i < 2; i++) crl_session_free(s[i]);
+    free(want);
+    free(h.logits);
+    free(h.seen);
+}
+
 /* Decoding takes no memory: whatever a pass needs was carved when the engine and the session were made. */
 static void count_allocations(const struct golden *g, struct crl_engine *e, const int32_t *ids)
 {
@@ -367,6 +428,7 @@ static void run_case(const struct golden *g, bool quick)
         if (!quick && threads > 1) compare_logits(g, whole, want);
         if (!quick && threads == 2) compare_layers(g, e, ids);
         if (!quick) compare_batched(g, e, ids, whole);
+        if (!quick) compare_passes(g, e, ids, whole);
         if (!quick && threads == 1) count_allocations(g, e, ids);
         free(whole);
         crl_engine_close(e);

@@ -235,6 +235,22 @@ static void call_tap(const struct crl_forward *f, const struct crl_member *me, u
     crl_team_barrier(me);
 }
 
+/* Logits of the normed rows, block by block: what they are for is done before the next block takes their place. */
+static void head_blocks(struct crl_forward *f, const struct crl_member *me)
+{
+    const struct crl_batch *b = f->batch;
+    size_t vocab = f->model->cfg.vocab, stride = round16(vocab), lo, hi;
+
+    crl_team_range(me, crl_n_panel(vocab), &lo, &hi);
+    for (size_t first = 0, n; first < f->n_logits; first += n) {
+        n = f->n_logits - first < b->block_rows ? f->n_logits - first : b->block_rows;
+        crl_rows_gemm(f, b->block, stride, &f->normed, first, n, &f->model->head, lo, hi);
+        crl_team_barrier(me);
+        b->take(b->take_ctx, me, first, b->block, stride, n);
+        crl_team_barrier(me);
+    }
+}
+
 /* Final norm and head, only for the tokens whose logits are wanted. */
 static void head(struct crl_forward *f, const struct crl_member *me)
 {
@@ -250,6 +266,10 @@ static void head(struct crl_forward *f, const struct crl_member *me)
         crl_rows_quantise(f, &f->normed, i, d, f->model->need_head);
     }
     crl_team_barrier(me);
+    if (f->batch->take) {
+        head_blocks(f, me);
+        return;
+    }
     crl_team_range(me, crl_n_panel(cfg->vocab), &lo, &hi);
     crl_rows_gemm(f, to, stride, &f->normed, 0, f->n_logits, &f->model->head, lo, hi);
     if (!f->logits) return;
@@ -286,7 +306,7 @@ static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)
         struct crl_segment *seg = &batch->segment[s];
         for (size_t i = 0; i < seg->n_tok; i++) {
             f->token[f->m] = (struct crl_token){ seg, seg->kv->n_pos + i };
-            if (!seg->no_logits && (seg->all_logits || i + 1 == seg->n_tok)) f->logit_row[f->n_logits++] = f->m;
+            if (!seg->no_logits && (seg->all_logits ? i >= seg->logits_from : i + 1 == seg->n_tok)) f->logit_row[f->n_logits++] = f->m;
             f->m++;
         }
     }

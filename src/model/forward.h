@@ -24,7 +24,13 @@ struct crl_segment {
     const float *feature;
     bool all_logits; /* logits of every token, else of the last one alone */
     bool no_logits;  /* none at all: more pieces of the prompt follow */
+    size_t logits_from; /* with all_logits: tokens of the piece before this one have none */
 };
+
+/* Takes n rows of logits from row `first` of the pass on, logits[n][stride]. Every member of the team is called with the
+ * same block at the same time and they share the rows out (crl_team_range); the block may be written to. */
+typedef void crl_logits_fn(void *ctx, const struct crl_member *me, size_t first, float *logits, size_t stride,
+                           size_t n);
 
 /* Where the time of a pass goes, for measurements. */
 enum crl_phase {
@@ -59,6 +65,12 @@ struct crl_batch {
     void (*tap_routes)(void *ctx, uint32_t layer, const uint32_t *expert, size_t n_tok);
     void *tap_ctx;
     struct crl_profile *profile; /* NULL: no clock is read */
+    /* When not NULL, the logits go there in blocks of at most block_rows rows, however many rows were asked for, and
+     * `logits` is not used. block: [block_rows][vocab rounded up to 16]. */
+    crl_logits_fn *take;
+    void *take_ctx;
+    float *block;
+    size_t block_rows;
 };
 
 struct crl_forward;

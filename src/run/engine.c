@@ -9,6 +9,9 @@
 #define BATCH_DEFAULT 512
 #define BATCH_MOST 65536
 #define CTX_DEFAULT 32768
+#define BLOCK_BYTES ((size_t)64 << 20) /* of logits at once, unless that is fewer than BLOCK_ROWS_LEAST rows */
+#define BLOCK_ROWS_LEAST 16
+#define BLOCK_ROWS_MOST 128
 
 struct crl_engine {
     struct crl_pack *pack;
@@ -27,6 +30,8 @@ struct crl_engine {
     void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t);
     void *tap_ctx;
     struct crl_profile *profile;
+    float *block;      /* [block_rows][vocab rounded up to 16], made by the first crl_engine_pass */
+    size_t block_rows;
 };
 
 struct crl_session {
@@ -164,6 +169,7 @@ void crl_engine_close(struct crl_engine *e)
     crl_tok_close(e->tok);
     crl_pack_close(e->pack);
     crl_free(e->segment);
+    crl_free(e->block);
     crl_free(e);
 }
 
@@ -333,9 +339,11 @@ static enum crl_status check_tokens(const struct crl_session *s, const int32_t *
     return CRL_OK;
 }
 
-static void run(struct crl_engine *e, size_t n_segment, float *logits)
+/* take and ctx may be NULL: logits are then kept. */
+static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logits_fn *take, void *ctx)
 {
-    struct crl_batch batch = { e->segment, n_segment, logits, e->tap, e->tap_routes, e->tap_ctx, e->profile };
+    struct crl_batch batch = { e->segment,  n_segment,  logits,   e->tap, e->tap_routes, e->tap_ctx,
+                               e->profile, take, ctx, e->block, e->block_rows };
 
     crl_forward_run(e->forward, &batch);
 }
@@ -353,8 +361,8 @@ static enum crl_status feed(struct crl_session *s, const int32_t *ids, size_t n,
         piece = n - at;
         if (piece > most) piece = most;
         if (piece > room) piece = room;
-        e->segment[0] = (struct crl_segment){ s->kv, ids + at, piece, NULL, all, !all && (!logits || at + piece < n) };
-        run(e, 1, all ? logits + at * e->model->cfg.vocab : logits);
+        e->segment[0] = (struct crl_segment){ s->kv, ids + at, piece, NULL, all, !all && (!logits || at + piece < n), 0 };
+        run(e, 1, all ? logits + at * e->model->cfg.vocab : logits, NULL, NULL);
     }
     return st;
 }
@@ -386,10 +394,72 @@ enum crl_status crl_engine_step(struct crl_engine *e, struct crl_session *const 
     for (size_t at = 0, piece; !st && at < n; at += piece) {
         piece = n - at < most ? n - at : most;
         for (size_t i = 0; i < piece; i++)
-            e->segment[i] = (struct crl_segment){ sessions[at + i]->kv, ids + at + i, 1, NULL, true, false };
-        run(e, piece, logits + at * e->model->cfg.vocab);
+            e->segment[i] = (struct crl_segment){ sessions[at + i]->kv, ids + at + i, 1, NULL, true, false, 0 };
+        run(e, piece, logits + at * e->model->cfg.vocab, NULL, NULL);
     }
     return st;
+}
+
+/* Rows of logits that are held at once: enough that the head's weights are read seldom, little beside the model. */
+static enum crl_status make_block(struct crl_engine *e, struct crl_err *err)
+{
+    size_t stride = crl_round_up(e->model->cfg.vocab, CRL_PANEL_ROWS), rows = BLOCK_BYTES / (stride * sizeof(float));
+
+    if (e->block) return CRL_OK;
+    if (rows > BLOCK_ROWS_MOST) rows = BLOCK_ROWS_MOST;
+    if (rows < BLOCK_ROWS_LEAST) rows = BLOCK_ROWS_LEAST;
+    e->block = crl_alloc(rows * stride, sizeof *e->block);
+    e->block_rows = rows;
+    return e->block ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory for a block of logits");
+}
+
+static enum crl_status check_pieces(const struct crl_engine *e, const struct crl_piece *piece, size_t n,
+                                    struct crl_err *err)
+{
+    size_t total = 0, most = crl_forward_batch_max(e->forward);
+    enum crl_status st = CRL_OK;
+
+    for (size_t i = 0; !st && i < n; i++) {
+        const struct crl_session *s = piece[i].session;
+
+        if (s->engine != e) st = crl_fail(err, CRL_ERANGE, "session %zu belongs to another engine", i);
+        for (size_t j = 0; !st && j < i; j++)
+            if (piece[j].session == s) st = crl_fail(err, CRL_ERANGE, "sessions %zu and %zu are the same", j, i);
+        if (!st) st = check_tokens(s, piece[i].ids, piece[i].n, err);
+        if (!st && (!piece[i].n || piece[i].n > crl_kv_room(s->kv) || piece[i].n > most - total))
+            st = crl_fail(err, CRL_ERANGE, "piece %zu of %zu tokens does not fit into a pass", i, piece[i].n);
+        if (!st) total += piece[i].n;
+    }
+    return st;
+}
+
+enum crl_status crl_engine_pass(struct crl_engine *e, const struct crl_piece *piece, size_t n, crl_logits_fn *take,
+                                void *ctx, struct crl_err *err)
+{
+    enum crl_status st = check_pieces(e, piece, n, err);
+
+    if (!st) st = make_block(e, err);
+    if (st || !n) return st;
+    for (size_t i = 0; i < n; i++)
+        e->segment[i] = (struct crl_segment){ piece[i].session->kv, piece[i].ids, piece[i].n, NULL, true, false,
+                                              piece[i].from };
+    run(e, n, NULL, take, ctx);
+    return CRL_OK;
+}
+
+size_t crl_engine_batch_max(const struct crl_engine *e)
+{
+    return crl_forward_batch_max(e->forward);
+}
+
+const struct crl_kernels *crl_engine_kernels(const struct crl_engine *e)
+{
+    return &e->kern;
+}
+
+size_t crl_session_room(const struct crl_session *s)
+{
+    return crl_kv_room(s->kv);
 }
 
 enum crl_status crl_session_truncate(struct crl_session *s, size_t n, struct crl_err *err)

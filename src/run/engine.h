@@ -31,4 +31,27 @@ struct crl_team *crl_engine_team(const struct crl_engine *engine);
 /* The cache of a session. Whoever fills positions by hand (measurements) also advances n_pos. */
 struct crl_kv *crl_session_kv(const struct crl_session *session);
 
+/* A share of a pass: the next n tokens (at least one) of a session. Every piece has a session of its own. */
+struct crl_piece {
+    struct crl_session *session;
+    const int32_t *ids;
+    size_t n;
+    size_t from; /* logits of tokens ids[from .. n); n: of none */
+};
+
+/* All pieces in one pass, together at most crl_engine_batch_max tokens and each no longer than crl_session_room. The
+ * logits go to `take` block by block, rows in the order of pieces and tokens: at most 64 MiB of them exist at a time (16
+ * rows if that is more). Results are those of crl_session_feed_all. All or nothing, errors as there. */
+enum crl_status crl_engine_pass(struct crl_engine *engine, const struct crl_piece *piece, size_t n, crl_logits_fn *take,
+                                void *ctx, struct crl_err *err);
+
+/* Most tokens of one pass. */
+size_t crl_engine_batch_max(const struct crl_engine *engine);
+
+/* Tokens that one piece may have now: up to the end of the attention chunk or of the context. */
+size_t crl_session_room(const struct crl_session *session);
+
+/* The kernels the engine computes with. */
+const struct crl_kernels *crl_engine_kernels(const struct crl_engine *engine);
+
 #endif
