@@ -39,7 +39,7 @@ BEGIN {
     door["omp.h"] = "src/base/team.c"
     door["hwloc.h"] = door["numa.h"] = door["numaif.h"] = "src/base/topo.c"
     door["jansson.h"] = "src/base/json.h"
-    door["pcre2.h"] = "src/text/pretok.c"
+    door["pcre2.h"] = "src/text/"
     door["stb_image.h"] = door["stb/stb_image.h"] = "src/vision/image.c"
     door["xxhash.h"] = "src/base/hash.c"
     door["sqlite3.h"] = "src/eval/history.c"
