@@ -8,7 +8,7 @@ UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 UNIT_TESTS += tests/unit/test_bench
-UNIT_TESTS += tests/unit/test_metrics
+UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items
 UNIT_TESTS += tests/unit/test_result
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -77,6 +77,10 @@ endif
 %C%_unit_test_metrics_SOURCES = %D%/unit/test_metrics.c
 %C%_unit_test_metrics_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_metrics_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_items_SOURCES = %D%/unit/test_items.c
+%C%_unit_test_items_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_items_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \
