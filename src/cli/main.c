@@ -19,6 +19,7 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_logits,
     &crl_cmd_eval,
     &crl_cmd_bench,
+    &crl_cmd_plan,
 };
 #define N_COMMAND (sizeof commands / sizeof commands[0])
 

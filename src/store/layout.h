@@ -1,5 +1,5 @@
 /* layout.h - where everything lies in a packed file: docs/format.md, section 1, as code. Shared by the
- * reader, which compares a file with it, and the writer, which writes by it; nobody else includes it.
+ * reader, which compares a file with it, the writer, which writes by it, and the planner, which places by it.
  *
  * A layout borrows its schema. Fill format[] (crl_layout_new leaves it zero) and the section sizes, then
  * compute. */

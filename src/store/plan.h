@@ -37,7 +37,8 @@ bool crl_numa_parse(const char *name, enum crl_numa *mode);
 struct crl_cost {
     double node_bandwidth;    /* bytes/s one node's memory delivers to its own cores; 0: stated by the firmware, or
                                  package_bandwidth / nodes of the package */
-    double package_bandwidth; /* bytes/s all memory of a package delivers (sustained, not the data sheet) */
+    double package_bandwidth; /* bytes/s all memory of a package delivers: sustained, not the data sheet's */
+    double package_peak;      /* bytes/s of the data sheet, 0: unknown */
     double hbm_bandwidth;     /* bytes/s of a package's on-package memory */
     double far_bandwidth;     /* bytes/s of a memory-only node behind a link */
     double core_bandwidth;    /* bytes/s one core can draw */
@@ -47,13 +48,15 @@ struct crl_cost {
     double exchange_far;      /* the same from another package */
     double join_core;         /* s per thread of a node that arrives at a join */
     double join_node;         /* s per node that arrives, and to let it go */
+    double core_act;          /* activations/s a core norms, quantises or gates */
     double core_ops;          /* int8 operations/s of one core (a multiply-add is two) */
     double ops_fraction;      /* of them that the kernels reach on a long prompt */
     double core_flops;        /* float32 operations/s of one core */
+    double flops_fraction;    /* of them that attention reaches on a long prompt */
     char memory[32];          /* name of the memory the bandwidths come from: "ddr5-4800x8", "measured" */
 };
 
-/* The documented defaults. */
+/* The documented defaults, with the memory "ddr5-4800x8". */
 void crl_cost_default(struct crl_cost *c);
 
 /* Set the bandwidths of a package from a memory's name: "ddr4-3200x8", "ddr5-5600x12": transfers/s and channels of a
@@ -109,10 +112,12 @@ struct crl_weight_place {
 /* Memory to be mapped. */
 struct crl_region_plan {
     int topo_node;   /* index in the topology; -1: not bound to one node */
-    bool interleave; /* over the memory of all plan nodes */
+    bool interleave; /* over the nodes of the plan */
+    unsigned node;   /* index in node[] of those who use it; 0 when all do */
     uint64_t bytes;  /* of weights, gaps included; a multiple of 4096 */
     uint64_t kv_bytes;
     uint64_t room_bytes; /* what the node can give */
+    double bandwidth;    /* bytes/s */
 };
 
 struct crl_node_plan {
@@ -121,7 +126,7 @@ struct crl_node_plan {
     unsigned first_thread, n_thread;
     unsigned first_kv_head, n_kv_head; /* heads whose cache lies here and whose attention runs here */
     double share[2];         /* part of each side's rows; share[1] is 0 when there is one side */
-    double bandwidth;        /* bytes/s its threads get from its memory (before kernel_fraction) */
+    double bandwidth;        /* bytes/s its threads get from its nearest memory, before kernel_fraction */
     uint64_t weight_bytes;   /* of all its slices */
     uint64_t token_bytes;    /* of them, read for one token of a batch of one: the mean over experts */
 };
@@ -139,11 +144,11 @@ struct crl_speed {
     double weights_s;     /* of a step of decoding: reading weights */
     double cache_s;       /* reading keys and values */
     double exchange_s;    /* activations between cores */
-    double router_s;      /* every thread's own routing */
+    double small_s;       /* norms, quantising and routing, which every thread does for itself */
     double join_s;
     double bandwidth;     /* bytes/s of weights */
-    double bandwidth_fraction; /* of what all nodes deliver */
-    double speedup_vs_one_socket;
+    double aggregate;     /* bytes/s that the memory of all nodes delivers */
+    double speedup_vs_one_socket; /* over the plan of rows for one package alone, whether it would fit or not */
 };
 
 struct crl_placement {
