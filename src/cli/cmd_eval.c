@@ -7,6 +7,7 @@
 
 /* In the order of the help. One row per eval_<name>.c; ends with NULL. */
 static const struct crl_command *const evaluators[] = {
+    &crl_eval_cmd_perplexity,
     NULL,
 };
 

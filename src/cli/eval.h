@@ -6,6 +6,8 @@
 #include "cli/cli.h"
 #include "eval/result.h"
 
+extern const struct crl_command crl_eval_cmd_perplexity;
+
 /* How a result is to be shown; every evaluator takes these options. */
 struct crl_eval_show {
     bool json;  /* one JSON object on stdout in place of text */

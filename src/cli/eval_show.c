@@ -81,7 +81,9 @@ int crl_eval_print(const struct crl_usage *u, const struct crl_eval_show *a, con
     if (a->json) {
         code = crl_cli_json(u, crl_result_json(r, a->items));
     } else {
+        print_facts(r->model);
         print_facts(r->facts);
+        print_facts(r->run);
         print_metrics(r);
         json_object_foreach(r->tables, name, table) print_table(name, table);
     }

@@ -1,3 +1,7 @@
 noinst_LTLIBRARIES += %D%/libeval.la
 CORRAL_LIBS += %D%/libeval.la
-%C%_libeval_la_SOURCES = %D%/extract.c %D%/items.c %D%/items.h %D%/metrics.c %D%/metrics.h %D%/metrics_impl.h %D%/rows.c %D%/rows.h %D%/result.c %D%/result.h
+%C%_libeval_la_SOURCES = %D%/extract.c %D%/items.c %D%/items.h %D%/metrics.c %D%/metrics.h %D%/metrics_impl.h \
+    %D%/rows.c %D%/rows.h %D%/result.c %D%/result.h
+# over running text
+%C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/corpus.c %D%/corpus.h %D%/perplexity.c %D%/perplexity.h \
+    %D%/stats.c %D%/stats.h %D%/sweep.c %D%/sweep.h %D%/text.c %D%/text.h

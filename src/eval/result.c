@@ -14,9 +14,11 @@ enum crl_status crl_result_new(struct crl_result **out, const char *kind, struct
     if (r) {
         r->kind = crl_strdup(kind);
         r->facts = json_object();
+        r->model = json_object();
+        r->run = json_object();
         r->tables = json_object();
     }
-    if (!r || !r->kind || !r->facts || !r->tables) {
+    if (!r || !r->kind || !r->facts || !r->model || !r->run || !r->tables) {
         crl_result_free(r);
         return crl_fail(err, CRL_ENOMEM, "no memory for a result");
     }
@@ -35,6 +37,8 @@ void crl_result_free(struct crl_result *r)
     crl_free(r->metric);
     crl_free(r->kind);
     json_decref(r->facts);
+    json_decref(r->model);
+    json_decref(r->run);
     json_decref(r->tables);
     crl_free(r);
 }
@@ -136,8 +140,8 @@ static json_t *item_json(const struct crl_item *t)
 json_t *crl_result_json(const struct crl_result *r, bool items)
 {
     json_t *metrics = json_object(), *list = items ? json_array() : NULL;
-    json_t *doc = json_pack("{s:s, s:O, s:o, s:O}", "eval", r->kind, "facts", r->facts, "metrics", metrics, "tables",
-                            r->tables);
+    json_t *doc = json_pack("{s:s, s:O, s:O, s:O, s:o, s:O}", "eval", r->kind, "facts", r->facts, "model", r->model,
+                            "run", r->run, "metrics", metrics, "tables", r->tables);
     int bad = doc == NULL;
 
     for (size_t i = 0; !bad && i < r->n_metric; i++)

@@ -45,7 +45,9 @@ struct crl_result {
     size_t n_metric, cap_metric;
     struct crl_item *item;
     size_t n_item, cap_item;
-    json_t *facts;  /* object: model, data and settings: everything that must be equal for runs to be comparable */
+    json_t *facts;  /* object: data and settings, everything that must be equal for runs to be comparable */
+    json_t *model;  /* object: what was measured: recipe, hashes (eval/about.h) */
+    json_t *run;    /* object: what may differ between runs of the same: instruction set, threads, speed */
     json_t *tables; /* object: name -> {"columns": [names], "rows": [[values]]}, in order of insertion */
 };
 
@@ -72,8 +74,8 @@ enum crl_status crl_result_table(struct crl_result *r, const char *name, json_t 
 /* CRL_ERANGE naming the first metric whose value is not finite; such a result must not enter a history. */
 enum crl_status crl_result_check(const struct crl_result *r, struct crl_err *err);
 
-/* {"eval", "facts", "metrics": {name: {"value", "se", "low", "high", "n", "unit", "better"}}, "tables"} and, with
- * `items`, "items": [{"id", "score", "weight", "detail"}]. Unknown numbers are null, unknown se and intervals absent.
+/* {"eval", "facts", "model", "run", "metrics": {name: {"value", "se", "low", "high", "n", "unit", "better"}}, "tables"}
+ * and, with `items`, "items": [{"id", "score", "weight", "detail"}]. Unknown numbers are null, unknown se and intervals absent.
  * NULL on exhaustion. */
 json_t *crl_result_json(const struct crl_result *r, bool items);
 

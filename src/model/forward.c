@@ -306,7 +306,8 @@ static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)
         struct crl_segment *seg = &batch->segment[s];
         for (size_t i = 0; i < seg->n_tok; i++) {
             f->token[f->m] = (struct crl_token){ seg, seg->kv->n_pos + i };
-            if (!seg->no_logits && (seg->all_logits ? i >= seg->logits_from : i + 1 == seg->n_tok)) f->logit_row[f->n_logits++] = f->m;
+            bool wanted = seg->all_logits ? i >= seg->logits_from : i + 1 == seg->n_tok;
+            if (wanted && !seg->no_logits) f->logit_row[f->n_logits++] = f->m;
             f->m++;
         }
     }

@@ -73,7 +73,8 @@ static void json_holds_what_was_put_in(void **state)
     assert_int_equal(crl_result_item(r, "0", 10, 5, json_pack("{s:i}", "x", 1), NULL), CRL_OK);
     doc = crl_result_json(r, true);
     text = json_dumps(doc, JSON_COMPACT);
-    assert_string_equal(text, "{\"eval\":\"perplexity\",\"facts\":{\"window\":8},\"metrics\":{\"nll\":{\"value\":2.0,"
+    assert_string_equal(text, "{\"eval\":\"perplexity\",\"facts\":{\"window\":8},\"model\":{},\"run\":{},"
+                              "\"metrics\":{\"nll\":{\"value\":2.0,"
                               "\"n\":5,\"se\":0.5,\"unit\":\"nats\",\"better\":\"low\"},\"lost\":{\"value\":null,"
                               "\"n\":0}},\"tables\":{\"t\":{\"columns\":[\"c\"],\"rows\":[[7]]}},\"items\":[{\"id\":"
                               "\"0\",\"score\":10.0,\"weight\":5.0,\"detail\":{\"x\":1}}]}");
