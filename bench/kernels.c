@@ -145,8 +145,20 @@ static void call_softmax(const struct bed *b, const struct crl_kernel_row *row, 
 {
     for (size_t i = 0; i < m; i++) {
         float max = -INFINITY, all = 0;
-        ((crl_softmax_fn *)row->fn)(b->out, K, 1, &max, &all);
+        ((crl_softmax_fn *)row->fn)(b->out, K, 1, true, &max, &all);
     }
+}
+
+static void call_rotate(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++) ((crl_rotate_fn *)row->fn)(b->out, b->x, K / 2);
+}
+
+static void call_blend(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    static const float keep[MANY];
+
+    ((crl_blend_fn *)row->fn)(b->y, b->x, keep, NULL, m, PANELS * CRL_PANEL_ROWS);
 }
 
 static void call_pack_q8(const struct bed *b, const struct crl_kernel_row *row, size_t m)
@@ -174,9 +186,12 @@ static const struct timed_op {
     { "gemm_q4", call_q4, CRL_Q4, true, false },
     { "gemm_bf16", call_bf16, CRL_BF16, false, false },
     { "gemm_f32", call_f32, CRL_F32, false, false },
+    { "cache_bf16", call_bf16, CRL_BF16, false, false },
     { "rms_norm", call_norm, 0, false, false },
     { "swiglu", call_swiglu, 0, false, false },
+    { "rotate", call_rotate, 0, false, false },
     { "softmax", call_softmax, 0, false, false },
+    { "blend", call_blend, 0, false, false },
     { "pack_q8", call_pack_q8, 0, false, true },
     { "pack_q4", call_pack_q4, 0, false, true },
 };

@@ -37,6 +37,7 @@ struct crl_mat {
     const unsigned char *panel; /* first panel (F32: first value), 64-byte aligned */
     size_t panel_bytes;         /* from one panel to the next (F32: bytes of 16 rows) */
     int8_t level[16];           /* Q4 only */
+    size_t ahead;               /* what is read next lies so many bytes behind each panel; 0: nothing is known of it */
 };
 
 /* "f32", "bf16", "q8", "q4"; NULL or false for what is none. */

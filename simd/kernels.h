@@ -19,6 +19,7 @@ enum crl_level {
     CRL_AVX2,        /* AVX2, FMA, F16C */
     CRL_AVX512,      /* AVX-512 F, BW, DQ, VL */
     CRL_AVX512_VNNI, /* and VNNI */
+    CRL_AVX512_BF16, /* and BF16: products of bf16 pairs */
     CRL_AMX,         /* and AMX tiles of int8, with the kernel's permission to use them */
     CRL_NEON,        /* Advanced SIMD, which every 64-bit ARM with an operating system has */
     CRL_DOTPROD,     /* and FEAT_DotProd: sdot */
@@ -50,22 +51,37 @@ typedef void crl_rms_norm_fn(float *out, const float *x, const float *weight, si
 /* 32 values up * silu(gate) of a tile of 64: gate 0 .. 15, up 0 .. 15, gate 16 .. 31, up 16 .. 31. */
 typedef void crl_swiglu_fn(float *out, const float *tile);
 
+/* gemm_bf16 for a block of the bf16 cache. The numbers in x are bf16 numbers too, so a level may multiply pairs of them;
+ * denormal numbers, and results below 2^-126, may count as 0. */
+typedef crl_gemm_f_fn crl_cache_bf16_fn;
+
+/* Rotate n_pair pairs (x[2j], x[2j + 1]) by the angles whose cosine and sine are cs[2j] and cs[2j + 1]:
+ * x[2j] = fma(a, c, -(b * s)), x[2j + 1] = fma(b, c, a * s). */
+typedef void crl_rotate_fn(float *x, const float *cs, size_t n_pair);
+
 /* One step of an online softmax over n scores: *max becomes the larger of *max and all scale * s; s becomes
- * exp(scale * s - *max); their sum is added to *sum, which is first multiplied by the factor that is returned:
- * exp(old *max - *max), or 0 at the first step (*sum 0). Sums in 16 lanes folded by halves. simd/exp.h. */
-typedef float crl_softmax_fn(float *s, size_t n, float scale, float *max, float *sum);
+ * exp(scale * s - *max), rounded to bf16 if `bf16`; their sum is added to *sum, which is first multiplied by the factor
+ * that is returned: exp(old *max - *max), or 0 at the first step (*sum 0). Sums in 16 lanes folded by halves.
+ * simd/exp.h. */
+typedef float crl_softmax_fn(float *s, size_t n, float scale, bool bf16, float *max, float *sum);
+
+/* y[i][j] = fma(y[i][j], keep[i], x[i][j] * gain[i]) for m rows of n, a multiple of 16; gain NULL: all 1. */
+typedef void crl_blend_fn(float *y, const float *x, const float *keep, const float *gain, size_t m, size_t n);
 
 /* operation, type of its function */
-#define CRL_SIMD_OPS(OP)          \
-    OP(act_row, crl_act_row_fn)   \
-    OP(gemm_q8, crl_gemm_q_fn)    \
-    OP(gemm_q4, crl_gemm_q_fn)    \
-    OP(gemm_bf16, crl_gemm_f_fn)  \
-    OP(gemm_f32, crl_gemm_f_fn)   \
-    OP(rms_norm, crl_rms_norm_fn) \
-    OP(swiglu, crl_swiglu_fn)     \
-    OP(softmax, crl_softmax_fn)   \
-    OP(pack_q8, crl_pack_q8_fn)   \
+#define CRL_SIMD_OPS(OP)              \
+    OP(act_row, crl_act_row_fn)       \
+    OP(gemm_q8, crl_gemm_q_fn)        \
+    OP(gemm_q4, crl_gemm_q_fn)        \
+    OP(gemm_bf16, crl_gemm_f_fn)      \
+    OP(gemm_f32, crl_gemm_f_fn)       \
+    OP(cache_bf16, crl_cache_bf16_fn) \
+    OP(rms_norm, crl_rms_norm_fn)     \
+    OP(swiglu, crl_swiglu_fn)         \
+    OP(rotate, crl_rotate_fn)         \
+    OP(softmax, crl_softmax_fn)       \
+    OP(blend, crl_blend_fn)           \
+    OP(pack_q8, crl_pack_q8_fn)       \
     OP(pack_q4, crl_pack_q4_fn)
 
 /* How a kernel is held against entry 0: the same bits, or an error bounded by the magnitudes summed. */
@@ -91,7 +107,7 @@ void crl_simd_select(struct crl_kernels *k, unsigned mask);
 size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
                            const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
 
-/* "scalar", "avx2", "avx512", "avx512vnni", "neon", "dotprod", "i8mm". */
+/* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "dotprod", "i8mm". */
 const char *crl_level_name(enum crl_level level);
 
 /* The mask for --isa NAME: NAME and everything weaker. CRL_EUNSUPPORTED when this machine has not got it, a level of

@@ -30,6 +30,13 @@ noinst_LTLIBRARIES += %D%/libavx512vnni.la
 %C%_libavx512vnni_la_CFLAGS = $(AM_CFLAGS) $(AVX512_VNNI_CFLAGS)
 endif
 
+if HAVE_AVX512_BF16
+noinst_LTLIBRARIES += %D%/libavx512bf16.la
+%C%_libsimd_la_LIBADD += %D%/libavx512bf16.la
+%C%_libavx512bf16_la_SOURCES = %D%/avx512bf16/cache_bf16.c %D%/avx512bf16/probe.c
+%C%_libavx512bf16_la_CFLAGS = $(AM_CFLAGS) $(AVX512_BF16_CFLAGS)
+endif
+
 if HAVE_AMX
 noinst_LTLIBRARIES += %D%/libamx.la
 %C%_libsimd_la_LIBADD += %D%/libamx.la

@@ -73,6 +73,11 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #else
 #define VNNI_PROBES(P)
 #endif
+#if HAVE_AVX512_BF16
+#define BF16_PROBES(P) P(bf16, CRL_AVX512_BF16, crl_probe_bf16_avx512bf16)
+#else
+#define BF16_PROBES(P)
+#endif
 #if HAVE_NEON
 #define NEON_PROBES(P)                     \
     P(read, CRL_NEON, crl_probe_read_neon) \
@@ -91,7 +96,7 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #else
 #define I8MM_PROBES(P)
 #endif
-#define X86_PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) /* weakest first */
+#define X86_PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) BF16_PROBES(P) /* weakest first */
 #define ARM_PROBES(P) NEON_PROBES(P) DOTPROD_PROBES(P) I8MM_PROBES(P)
 #define PROBES(P) X86_PROBES(P) ARM_PROBES(P)
 
@@ -103,7 +108,7 @@ void crl_probe_select(struct crl_probe *p, unsigned mask)
 {
     unsigned allow = mask & crl_simd_have();
 
-    *p = (struct crl_probe){ read_scalar, int8_scalar, f32_scalar, CRL_SCALAR, CRL_SCALAR, CRL_SCALAR };
+    *p = (struct crl_probe){ .read = read_scalar, .int8 = int8_scalar, .f32 = f32_scalar };
 #define P(what, level, fn)       \
     if (allow & 1u << level) {   \
         p->what = fn;            \

@@ -18,12 +18,14 @@ typedef uint64_t crl_probe_read_fn(const void *p, size_t bytes);
  * cache); returns how many operations that were, a multiply-add being two. *value means nothing. */
 typedef uint64_t crl_probe_int8_fn(size_t rounds, uint64_t *value); /* int8 products summed in int32 */
 typedef uint64_t crl_probe_f32_fn(size_t rounds, uint64_t *value);  /* fused multiply-adds of floats */
+typedef uint64_t crl_probe_bf16_fn(size_t rounds, uint64_t *value); /* products of bf16 pairs summed in float */
 
 struct crl_probe {
     crl_probe_read_fn *read;
     crl_probe_int8_fn *int8;
     crl_probe_f32_fn *f32;
-    enum crl_level read_level, int8_level, f32_level;
+    crl_probe_bf16_fn *bf16; /* NULL: no level multiplies bf16 pairs */
+    enum crl_level read_level, int8_level, f32_level, bf16_level;
 };
 
 /* The best probes of the levels in `mask` that this machine has. */

@@ -18,9 +18,12 @@
 #define TYPE_gemm_q4 crl_gemm_q_fn
 #define TYPE_gemm_bf16 crl_gemm_f_fn
 #define TYPE_gemm_f32 crl_gemm_f_fn
+#define TYPE_cache_bf16 crl_cache_bf16_fn
 #define TYPE_rms_norm crl_rms_norm_fn
 #define TYPE_swiglu crl_swiglu_fn
+#define TYPE_rotate crl_rotate_fn
 #define TYPE_softmax crl_softmax_fn
+#define TYPE_blend crl_blend_fn
 #define TYPE_pack_q8 crl_pack_q8_fn
 #define TYPE_pack_q4 crl_pack_q4_fn
 #define K(op, level, fn, tolerance) extern TYPE_##op fn;
@@ -62,7 +65,7 @@ static bool tiles_permitted(void)
 
 unsigned crl_simd_have(void)
 {
-    unsigned a, b, c, d, have = 1u << CRL_SCALAR, leaf1_c;
+    unsigned a, b, c, d, have = 1u << CRL_SCALAR, leaf1_b, leaf1_c, leaf1_d;
     uint64_t os;
 
     if (!__get_cpuid(1, &a, &b, &leaf1_c, &d) || !(leaf1_c & 1u << 27)) return have; /* no OSXSAVE */
@@ -75,6 +78,7 @@ unsigned crl_simd_have(void)
     have |= 1u << CRL_AVX512;
     if (!(c & 1u << 11)) return have;
     have |= 1u << CRL_AVX512_VNNI;
+    if (__get_cpuid_count(7, 1, &a, &leaf1_b, &leaf1_c, &leaf1_d) && (a & 1u << 5)) have |= 1u << CRL_AVX512_BF16;
     if ((d & 1u << 24) && (d & 1u << 25) && (os & 3u << 17) == 3u << 17 && tiles_permitted()) have |= 1u << CRL_AMX;
     return have;
 }
@@ -131,8 +135,8 @@ size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f,
 }
 
 static const char *const level_name[CRL_LEVEL_END] = {
-    [CRL_SCALAR] = "scalar",         [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512",
-    [CRL_AVX512_VNNI] = "avx512vnni", [CRL_AMX] = "amx", [CRL_NEON] = "neon", [CRL_DOTPROD] = "dotprod",
+    [CRL_SCALAR] = "scalar", [CRL_AVX2] = "avx2", [CRL_AVX512] = "avx512", [CRL_AVX512_VNNI] = "avx512vnni",
+    [CRL_AVX512_BF16] = "avx512bf16", [CRL_AMX] = "amx", [CRL_NEON] = "neon", [CRL_DOTPROD] = "dotprod",
     [CRL_I8MM] = "i8mm"
 };
 

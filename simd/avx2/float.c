@@ -2,13 +2,16 @@
 #ifndef __AVX2__
 #error "compile with the AVX2 flags"
 #endif
+#include "base/bytes.h"
 #include "simd/exp.h"
 #include "simd/kernels.h"
 #include "simd/x86.h"
 
 crl_rms_norm_fn crl_rms_norm_avx2;
 crl_swiglu_fn crl_swiglu_avx2;
+crl_rotate_fn crl_rotate_avx2;
 crl_softmax_fn crl_softmax_avx2;
+crl_blend_fn crl_blend_avx2;
 crl_gemm_f_fn crl_gemm_f32_avx2;
 
 /* crl_exp of 8 values; n stays within -126 .. 127, so 2^n is built from its exponent. */
@@ -75,7 +78,33 @@ void crl_swiglu_avx2(float *out, const float *tile)
     }
 }
 
-float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
+void crl_rotate_avx2(float *x, const float *cs, size_t n_pair)
+{
+    size_t j = 0;
+
+    for (; j + 8 <= 2 * n_pair; j += 8) {
+        __m256 v = _mm256_loadu_ps(x + j), a = _mm256_loadu_ps(cs + j);
+        __m256 other = _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), _mm256_movehdup_ps(a)); /* b s, a s */
+        _mm256_storeu_ps(x + j, _mm256_fmaddsub_ps(v, _mm256_moveldup_ps(a), other));
+    }
+    for (; j < 2 * n_pair; j += 2) {
+        float a = x[j], b = x[j + 1], c = cs[j], s = cs[j + 1];
+        x[j] = fmaf(a, c, -(b * s));
+        x[j + 1] = fmaf(b, c, a * s);
+    }
+}
+
+/* The nearest bf16 numbers, NaN as it is. */
+CRL_INLINE __m256 round_bf16(__m256 v)
+{
+    __m256i u = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+
+    r = _mm256_and_si256(r, _mm256_set1_epi32((int)0xffff0000));
+    return _mm256_blendv_ps(_mm256_castsi256_ps(r), v, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+}
+
+float crl_softmax_avx2(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     float lane[16], best = *max, shrink;
     __m256 a, b, top;
@@ -91,6 +120,10 @@ float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
     for (j = 0; j + 16 <= n; j += 16) {
         __m256 u = exp8(_mm256_sub_ps(_mm256_loadu_ps(s + j), top));
         __m256 v = exp8(_mm256_sub_ps(_mm256_loadu_ps(s + j + 8), top));
+        if (bf16) {
+            u = round_bf16(u);
+            v = round_bf16(v);
+        }
         _mm256_storeu_ps(s + j, u);
         _mm256_storeu_ps(s + j + 8, v);
         a = _mm256_add_ps(a, u);
@@ -100,11 +133,21 @@ float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
     _mm256_storeu_ps(lane + 8, b);
     for (size_t t = j; t < n; t++) {
         s[t] = crl_exp(s[t] - best);
+        if (bf16) s[t] = crl_bf16_round(s[t]);
         lane[t - j] += s[t];
     }
     *sum = *sum * shrink + fold(_mm256_loadu_ps(lane), _mm256_loadu_ps(lane + 8));
     *max = best;
     return shrink;
+}
+
+void crl_blend_avx2(float *y, const float *x, const float *keep, const float *gain, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++, y += n, x += n) {
+        __m256 k = _mm256_set1_ps(keep[i]), g = _mm256_set1_ps(gain ? gain[i] : 1); /* times 1 changes nothing */
+        for (size_t j = 0; j < n; j += 8)
+            _mm256_storeu_ps(y + j, _mm256_fmadd_ps(_mm256_loadu_ps(y + j), k, _mm256_mul_ps(_mm256_loadu_ps(x + j), g)));
+    }
 }
 
 /* One row of x against 8 rows of a panel; four sums, k modulo 4. */

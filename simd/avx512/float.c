@@ -8,7 +8,9 @@
 
 crl_rms_norm_fn crl_rms_norm_avx512;
 crl_swiglu_fn crl_swiglu_avx512;
+crl_rotate_fn crl_rotate_avx512;
 crl_softmax_fn crl_softmax_avx512;
+crl_blend_fn crl_blend_avx512;
 crl_gemm_f_fn crl_gemm_f32_avx512;
 
 /* crl_exp of 16 values. The constant comes first in min and max: they return their second operand for NaN. */
@@ -82,7 +84,27 @@ static float first_max(const float *s, size_t n, float top, float old)
     return top;
 }
 
-float crl_softmax_avx512(float *s, size_t n, float scale, float *max, float *sum)
+void crl_rotate_avx512(float *x, const float *cs, size_t n_pair)
+{
+    for (size_t j = 0; j < 2 * n_pair; j += 16) {
+        __mmask16 m = first(2 * n_pair - j);
+        __m512 v = _mm512_maskz_loadu_ps(m, x + j), a = _mm512_maskz_loadu_ps(m, cs + j);
+        __m512 other = _mm512_mul_ps(_mm512_permute_ps(v, 0xb1), _mm512_movehdup_ps(a)); /* b s, a s */
+        _mm512_mask_storeu_ps(x + j, m, _mm512_fmaddsub_ps(v, _mm512_moveldup_ps(a), other));
+    }
+}
+
+/* The nearest bf16 numbers, NaN as it is. */
+CRL_INLINE __m512 round_bf16(__m512 v)
+{
+    __m512i u = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+
+    return _mm512_mask_and_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), _mm512_castsi512_ps(r),
+                              _mm512_castsi512_ps(_mm512_set1_epi32((int)0xffff0000)));
+}
+
+float crl_softmax_avx512(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     __m512 best = _mm512_set1_ps(*max), lane = _mm512_setzero_ps();
     float old = *max, shrink, top;
@@ -98,12 +120,22 @@ float crl_softmax_avx512(float *s, size_t n, float scale, float *max, float *sum
     for (size_t j = 0; j < n; j += 16) {
         __mmask16 m = first(n - j);
         __m512 v = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, s + j), _mm512_set1_ps(top)));
+        if (bf16) v = round_bf16(v);
         _mm512_mask_storeu_ps(s + j, m, v);
         lane = _mm512_mask_add_ps(lane, m, lane, v);
     }
     *sum = *sum * shrink + fold(lane);
     *max = top;
     return shrink;
+}
+
+void crl_blend_avx512(float *y, const float *x, const float *keep, const float *gain, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++, y += n, x += n) {
+        __m512 k = _mm512_set1_ps(keep[i]), g = _mm512_set1_ps(gain ? gain[i] : 1); /* times 1 changes nothing */
+        for (size_t j = 0; j < n; j += 16)
+            _mm512_storeu_ps(y + j, _mm512_fmadd_ps(_mm512_loadu_ps(y + j), k, _mm512_mul_ps(_mm512_loadu_ps(x + j), g)));
+    }
 }
 
 #define TILE_M 6

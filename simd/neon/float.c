@@ -2,13 +2,16 @@
 #ifndef __aarch64__
 #error "compile for 64-bit ARM"
 #endif
+#include "base/bytes.h"
 #include "simd/arm.h"
 #include "simd/exp.h"
 #include "simd/kernels.h"
 
 crl_rms_norm_fn crl_rms_norm_neon;
 crl_swiglu_fn crl_swiglu_neon;
+crl_rotate_fn crl_rotate_neon;
 crl_softmax_fn crl_softmax_neon;
+crl_blend_fn crl_blend_neon;
 
 /* crl_exp of 4 values; n stays within -126 .. 127, so 2^n is built from its exponent. fmin and fmax keep a NaN. */
 CRL_INLINE float32x4_t exp4(float32x4_t x)
@@ -102,7 +105,33 @@ static float scale_and_max(float *s, size_t n, float scale, float best)
     return most;
 }
 
-float crl_softmax_neon(float *s, size_t n, float scale, float *max, float *sum)
+void crl_rotate_neon(float *x, const float *cs, size_t n_pair)
+{
+    size_t j = 0;
+
+    for (; j + 4 <= n_pair; j += 4) {
+        float32x4x2_t v = vld2q_f32(x + 2 * j), a = vld2q_f32(cs + 2 * j), r;
+        r.val[0] = vfmaq_f32(vnegq_f32(vmulq_f32(v.val[1], a.val[1])), v.val[0], a.val[0]);
+        r.val[1] = vfmaq_f32(vmulq_f32(v.val[0], a.val[1]), v.val[1], a.val[0]);
+        vst2q_f32(x + 2 * j, r);
+    }
+    for (; j < n_pair; j++) {
+        float a = x[2 * j], b = x[2 * j + 1], c = cs[2 * j], s = cs[2 * j + 1];
+        x[2 * j] = fmaf(a, c, -(b * s));
+        x[2 * j + 1] = fmaf(b, c, a * s);
+    }
+}
+
+/* The nearest bf16 numbers, NaN as it is. */
+CRL_INLINE float32x4_t round_bf16(float32x4_t v)
+{
+    uint32x4_t u = vreinterpretq_u32_f32(v), odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    uint32x4_t r = vandq_u32(vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), odd), vdupq_n_u32(0xffff0000));
+
+    return vbslq_f32(vceqq_f32(v, v), vreinterpretq_f32_u32(r), v);
+}
+
+float crl_softmax_neon(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     float32x4_t v[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) }, top;
     float lane[16], best = scale_and_max(s, n, scale, *max), shrink = *sum > 0 ? crl_exp(*max - best) : 0;
@@ -112,6 +141,7 @@ float crl_softmax_neon(float *s, size_t n, float scale, float *max, float *sum)
     for (; j + 16 <= n; j += 16) {
         CRL_UNROLL for (int c = 0; c < 4; c++) {
             float32x4_t u = exp4(vsubq_f32(vld1q_f32(s + j + (size_t)c * 4), top));
+            if (bf16) u = round_bf16(u);
             vst1q_f32(s + j + (size_t)c * 4, u);
             v[c] = vaddq_f32(v[c], u);
         }
@@ -119,9 +149,19 @@ float crl_softmax_neon(float *s, size_t n, float scale, float *max, float *sum)
     CRL_UNROLL for (int c = 0; c < 4; c++) vst1q_f32(lane + 4 * c, v[c]);
     for (size_t t = j; t < n; t++) {
         s[t] = crl_exp(s[t] - best);
+        if (bf16) s[t] = crl_bf16_round(s[t]);
         lane[t - j] += s[t];
     }
     *sum = *sum * shrink + fold_lanes(lane);
     *max = best;
     return shrink;
+}
+
+void crl_blend_neon(float *y, const float *x, const float *keep, const float *gain, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++, y += n, x += n) {
+        float g = gain ? gain[i] : 1; /* times 1 changes nothing */
+        for (size_t j = 0; j < n; j += 4)
+            vst1q_f32(y + j, vfmaq_n_f32(vmulq_n_f32(vld1q_f32(x + j), g), vld1q_f32(y + j), keep[i]));
+    }
 }

@@ -1,6 +1,7 @@
 /* float.c - the scalar specification of the operations on float rows. Contracts: simd/kernels.h. */
 #include "simd/kernels.h"
 
+#include "base/bytes.h"
 #include "simd/exp.h"
 
 #include <math.h>
@@ -8,7 +9,9 @@
 
 crl_rms_norm_fn crl_rms_norm_scalar;
 crl_swiglu_fn crl_swiglu_scalar;
+crl_rotate_fn crl_rotate_scalar;
 crl_softmax_fn crl_softmax_scalar;
+crl_blend_fn crl_blend_scalar;
 crl_gemm_f_fn crl_gemm_f32_scalar;
 
 /* Fold 16 lanes by halves. */
@@ -36,7 +39,16 @@ void crl_swiglu_scalar(float *out, const float *tile)
     }
 }
 
-float crl_softmax_scalar(float *s, size_t n, float scale, float *max, float *sum)
+void crl_rotate_scalar(float *x, const float *cs, size_t n_pair)
+{
+    for (size_t j = 0; j < n_pair; j++) {
+        float a = x[2 * j], b = x[2 * j + 1], c = cs[2 * j], s = cs[2 * j + 1];
+        x[2 * j] = fmaf(a, c, -(b * s));
+        x[2 * j + 1] = fmaf(b, c, a * s);
+    }
+}
+
+float crl_softmax_scalar(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     float lane[16] = { 0 }, best = *max, shrink;
 
@@ -47,11 +59,18 @@ float crl_softmax_scalar(float *s, size_t n, float scale, float *max, float *sum
     shrink = *sum > 0 ? crl_exp(*max - best) : 0;
     for (size_t j = 0; j < n; j++) {
         s[j] = crl_exp(s[j] - best);
+        if (bf16) s[j] = crl_bf16_round(s[j]);
         lane[j % 16] += s[j];
     }
     *sum = *sum * shrink + fold(lane);
     *max = best;
     return shrink;
+}
+
+void crl_blend_scalar(float *y, const float *x, const float *keep, const float *gain, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = i * n; j < (i + 1) * n; j++) y[j] = fmaf(y[j], keep[i], gain ? x[j] * gain[i] : x[j]);
 }
 
 void crl_gemm_f32_scalar(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m, const struct crl_mat *w,

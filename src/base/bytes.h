@@ -70,6 +70,12 @@ static inline uint16_t crl_bf16_from_f32(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* The nearest bf16 number, ties to even. */
+static inline float crl_bf16_round(float f)
+{
+    return crl_f32_from_bits((uint32_t)crl_bf16_from_f32(f) << 16);
+}
+
 static inline float crl_f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 1023;

@@ -17,7 +17,8 @@ enum { THREADS = CRL_MODEL_OPTION, ISA, CTX, QUANTIZE, QUIET };
 
 const struct crl_option crl_model_options[] = {
     { "threads", "N", "threads (default: one per usable core)", THREADS },
-    { "isa", "LEVEL", "use no kernels above this level: scalar; avx2, avx512, avx512vnni, amx; neon, dotprod, i8mm", ISA },
+    { "isa", "LEVEL",
+      "use no kernels above this level: scalar; avx2, avx512, avx512vnni, avx512bf16, amx; neon, dotprod, i8mm", ISA },
     { "ctx", "N", "positions to make room for (default: the model's own, at most 32768)", CTX },
     { "quantize", "RECIPE", "formats when MODEL is a checkpoint, packed in memory: bf16 (default), q8, q4",
       QUANTIZE },

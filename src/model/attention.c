@@ -2,7 +2,9 @@
  * docs/model.md, "Attention". */
 #include "model/work.h"
 
+#include "base/bytes.h"
 #include "model/rope.h"
+#include "simd/exp.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,125 +48,222 @@ static void project_qkv(struct crl_forward *f, const struct crl_member *me, cons
     project(f, f->v, f->kv_stride, x, &l->v, l->v_bias, a, b);
 }
 
-/* Positions for kv head g and its query heads of token i; key and value go to the cache. */
-static void place_token(struct crl_forward *f, uint32_t layer, size_t i, size_t g)
+/* Position of token i in the key of kv head g, which goes to the cache with its value. */
+static void place_key(struct crl_forward *f, uint32_t layer, size_t i, size_t g)
 {
     const struct crl_config *cfg = &f->model->cfg;
     const struct crl_token *t = &f->token[i];
-    size_t d = cfg->d_head, per_kv = cfg->n_head / cfg->n_kv_head;
-    float *k = f->k + i * f->kv_stride + g * d, *q = f->q + i * f->q_stride + g * per_kv * d;
-    const float *angle = f->angle + i * d;
+    size_t d = cfg->d_head;
+    float *k = f->k + i * f->kv_stride + g * d;
 
     if (f->model->layer[layer].rope) {
-        crl_rope_rotate(k, angle, d / 2);
+        f->kern->rotate(k, f->angle + i * d, d / 2);
         if (cfg->qk_norm) f->kern->rms_norm(k, k, NULL, d, cfg->norm_eps);
-        for (size_t j = 0; j < per_kv; j++) {
-            crl_rope_rotate(q + j * d, angle, d / 2);
-            if (cfg->qk_norm) f->kern->rms_norm(q + j * d, q + j * d, NULL, d, cfg->norm_eps);
-        }
-    } else {
-        float scale = crl_query_scale(cfg, t->pos);
-        for (size_t j = 0; j < per_kv * d; j++) q[j] *= scale;
     }
     crl_kv_put(t->segment->kv, layer, (uint32_t)g, t->pos, k, f->v + i * f->kv_stride + g * d);
 }
 
-/* Scores of a block of keys, and sums of a block of values, by the kernel of the cache's type. */
-static void multiply(const struct crl_forward *f, float *y, size_t y_stride, const float *x, size_t x_stride, size_t m,
-                     const struct crl_mat *w)
+/* Query head `head` of token i with its position, as the kernels of the cache want it. */
+static void place_query(const struct crl_forward *f, uint32_t layer, size_t i, size_t head, bool bf16, float *q)
 {
-    crl_gemm_f_fn *gemm = w->format == CRL_F32 ? f->kern->gemm_f32 : f->kern->gemm_bf16;
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t d = cfg->d_head;
 
-    gemm(y, y_stride, x, x_stride, m, w, 0, crl_n_panel(w->n));
+    memcpy(q, f->q + i * f->q_stride + head * d, d * sizeof *q); /* what lies behind stays 0 */
+    if (f->model->layer[layer].rope) {
+        f->kern->rotate(q, f->angle + i * d, d / 2);
+        if (cfg->qk_norm) f->kern->rms_norm(q, q, NULL, d, cfg->norm_eps);
+    } else {
+        float scale = crl_query_scale(cfg, f->token[i].pos);
+        for (size_t j = 0; j < d; j++) q[j] *= scale;
+    }
+    for (size_t j = 0; bf16 && j < d; j++) q[j] = crl_bf16_round(q[j]);
 }
 
-/* Softmax weights of one query over a block of which it sees the first `see` keys, and its sums of earlier blocks
- * brought to the same maximum. */
-static void weigh(const struct crl_forward *f, struct crl_attn *a, size_t n, size_t see, float scale)
+/* Keys of a slice for the token whose own key lies in `slot`: CRL_SLICE, twice as many each time that the keys outgrow
+ * CRL_SLICES slices. It depends on the position alone, so that sums are formed alike whoever forms them. */
+static size_t slice_keys(size_t slot)
 {
-    float *p = a->score + n * CRL_KV_BLOCK, *acc = a->acc + n * a->d_out, shrink = 1;
+    size_t n = CRL_SLICE;
 
-    if (see) shrink = f->kern->softmax(p, see, scale, &a->max[n], &a->sum[n]);
-    memset(p + see, 0, (CRL_KV_BLOCK - see) * sizeof *p);
-    if (shrink != 1)
-        for (size_t j = 0; j < a->d_out; j++) acc[j] *= shrink;
+    while (slot / n >= CRL_SLICES) n *= 2;
+    return n;
 }
 
-static void begin(struct crl_forward *f, struct crl_attn *a, size_t i0, size_t g, size_t n_query)
+static void reset(struct crl_sums *s, size_t n_query, size_t d)
+{
+    for (size_t n = 0; n < n_query; n++) {
+        s->max[n] = -INFINITY;
+        s->sum[n] = 0;
+    }
+    memset(s->acc, 0, n_query * d * sizeof *s->acc);
+}
+
+/* What a unit of attention is: query heads of kv head g for tokens [i0, i1) of one segment. */
+struct unit {
+    uint32_t layer;
+    size_t i0, i1, g;
+    size_t n_query;
+};
+
+/* Add the keys and values of one block to the sums. Token by token only the keys up to its own position are seen. */
+static void add_block(const struct crl_forward *f, struct crl_attn *a, const struct unit *u, struct crl_sums *s, size_t block)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    const struct crl_kv *kv = f->token[u->i0].segment->kv;
+    size_t per_kv = cfg->n_head / cfg->n_kv_head, at = block * CRL_KV_BLOCK;
+    size_t last = crl_kv_slot(kv, u->layer, f->token[u->i1 - 1].pos), used = last - at + 1;
+    bool bf16 = kv->type == CRL_KV_BF16;
+    crl_gemm_f_fn *multiply = bf16 ? f->kern->cache_bf16 : f->kern->gemm_f32;
+    struct crl_mat keys, values;
+
+    if (used > CRL_KV_BLOCK) used = CRL_KV_BLOCK;
+    crl_kv_keys(kv, u->layer, (uint32_t)u->g, block, &keys);
+    crl_kv_values(kv, u->layer, (uint32_t)u->g, block, &values);
+    values.k = used; /* the weights behind are 0 */
+    multiply(a->score, CRL_KV_BLOCK, a->q, a->d_in, u->n_query, &keys, 0, crl_n_panel(used));
+    for (size_t n = 0; n < u->n_query; n++) {
+        size_t slot = crl_kv_slot(kv, u->layer, f->token[u->i0 + n / per_kv].pos);
+        size_t see = slot < at ? 0 : slot - at < CRL_KV_BLOCK ? slot - at + 1 : CRL_KV_BLOCK;
+        float *p = a->score + n * CRL_KV_BLOCK;
+
+        a->keep[n] = see ? f->kern->softmax(p, see, a->scale, bf16, &s->max[n], &s->sum[n]) : 1;
+        memset(p + see, 0, (CRL_KV_BLOCK - see) * sizeof *p);
+    }
+    multiply(a->part, a->d_out, a->score, CRL_KV_BLOCK, u->n_query, &values, 0, crl_n_panel(values.n));
+    f->kern->blend(s->acc, a->part, a->keep, NULL, u->n_query, a->d_out);
+}
+
+/* Sums over the keys [first, first + n) of a slice; a->q holds the queries. */
+static void sum_slice(const struct crl_forward *f, struct crl_attn *a, const struct unit *u, struct crl_sums *s,
+                      size_t first, size_t n)
+{
+    size_t last = crl_kv_slot(f->token[u->i0].segment->kv, u->layer, f->token[u->i1 - 1].pos);
+
+    reset(s, u->n_query, a->d_out);
+    for (size_t at = first; at < first + n && at <= last; at += CRL_KV_BLOCK) add_block(f, a, u, s, at / CRL_KV_BLOCK);
+}
+
+/* Bring the sums of a later slice to the same maximum as `total` and add them. Tokens that saw none of it keep theirs. */
+static void join(const struct crl_forward *f, struct crl_attn *a, struct crl_sums *total, const struct crl_sums *s,
+                 size_t n_query)
+{
+    for (size_t n = 0; n < n_query; n++) {
+        float most = s->max[n] > total->max[n] ? s->max[n] : total->max[n];
+
+        a->keep[n] = 1;
+        a->gain[n] = 0;
+        if (s->sum[n] == 0) continue;
+        a->keep[n] = crl_exp(total->max[n] - most);
+        a->gain[n] = crl_exp(s->max[n] - most);
+        total->max[n] = most;
+        total->sum[n] = total->sum[n] * a->keep[n] + s->sum[n] * a->gain[n];
+    }
+    f->kern->blend(total->acc, s->acc, a->keep, a->gain, n_query, a->d_out);
+}
+
+static void place_queries(const struct crl_forward *f, struct crl_attn *a, const struct unit *u)
+{
+    const struct crl_config *cfg = &f->model->cfg;
+    size_t per_kv = cfg->n_head / cfg->n_kv_head;
+    bool bf16 = f->token[u->i0].segment->kv->type == CRL_KV_BF16;
+
+    a->scale = 1 / sqrtf((float)cfg->d_head);
+    for (size_t n = 0; n < u->n_query; n++)
+        place_query(f, u->layer, u->i0 + n / per_kv, u->g * per_kv + n % per_kv, bf16, a->q + n * a->d_in);
+}
+
+/* Weighted means of the values. */
+static void write_out(struct crl_forward *f, const struct crl_attn *a, const struct unit *u, const struct crl_sums *s)
 {
     const struct crl_config *cfg = &f->model->cfg;
     size_t d = cfg->d_head, per_kv = cfg->n_head / cfg->n_kv_head;
 
-    for (size_t n = 0; n < n_query; n++) {
-        memcpy(a->q + n * a->d_in, f->q + (i0 + n / per_kv) * f->q_stride + (g * per_kv + n % per_kv) * d,
-               d * sizeof *a->q); /* what lies behind stays 0 */
-        a->max[n] = -INFINITY;
-        a->sum[n] = 0;
+    for (size_t n = 0; n < u->n_query; n++) {
+        float *to = f->attn.x + (u->i0 + n / per_kv) * f->attn.stride + (u->g * per_kv + n % per_kv) * d;
+        float part = 1 / s->sum[n];
+        for (size_t j = 0; j < d; j++) to[j] = s->acc[n * a->d_out + j] * part;
     }
-    memset(a->acc, 0, n_query * a->d_out * sizeof *a->acc);
 }
 
-/* Query heads of kv head g for tokens [i0, i1) of one segment. Every query meets its keys in blocks that start at the
- * first key it sees, whatever the batch: the result does not depend on how a prompt was cut. */
-static void attend(struct crl_forward *f, const struct crl_member *me, uint32_t layer, size_t i0, size_t i1, size_t g)
+/* All slices of a unit, one after the other. Every query meets its keys in the same blocks and slices, whatever the
+ * batch: the result does not depend on how a prompt was cut. */
+static void attend(struct crl_forward *f, const struct crl_member *me, const struct unit *u)
 {
-    const struct crl_config *cfg = &f->model->cfg;
     struct crl_attn *a = &f->scratch[me->id].attn;
-    const struct crl_kv *kv = f->token[i0].segment->kv;
-    size_t d = cfg->d_head, per_kv = cfg->n_head / cfg->n_kv_head, n_query = (i1 - i0) * per_kv;
-    size_t last = crl_kv_slot(kv, layer, f->token[i1 - 1].pos);
-    float scale = 1 / sqrtf((float)d);
+    size_t last = crl_kv_slot(f->token[u->i0].segment->kv, u->layer, f->token[u->i1 - 1].pos), n = slice_keys(last);
 
-    begin(f, a, i0, g, n_query);
-    for (size_t block = 0; block <= last / CRL_KV_BLOCK; block++) {
-        struct crl_mat keys, values;
-
-        crl_kv_keys(kv, layer, (uint32_t)g, block, &keys);
-        crl_kv_values(kv, layer, (uint32_t)g, block, &values);
-        multiply(f, a->score, CRL_KV_BLOCK, a->q, a->d_in, n_query, &keys);
-        for (size_t n = 0; n < n_query; n++) {
-            size_t slot = crl_kv_slot(kv, layer, f->token[i0 + n / per_kv].pos), at = block * CRL_KV_BLOCK;
-            size_t see = slot < at ? 0 : slot - at + 1;
-            weigh(f, a, n, see < CRL_KV_BLOCK ? see : CRL_KV_BLOCK, scale);
-        }
-        multiply(f, a->part, a->d_out, a->score, CRL_KV_BLOCK, n_query, &values);
-        for (size_t j = 0; j < n_query * a->d_out; j++) a->acc[j] += a->part[j];
+    place_queries(f, a, u);
+    sum_slice(f, a, u, &a->total, 0, n);
+    for (size_t first = n; first <= last; first += n) {
+        sum_slice(f, a, u, &a->slice, first, n);
+        join(f, a, &a->total, &a->slice, u->n_query);
     }
-    for (size_t n = 0; n < n_query; n++) {
-        float *to = f->attn.x + (i0 + n / per_kv) * f->attn.stride + (g * per_kv + n % per_kv) * d;
-        for (size_t j = 0; j < d; j++) to[j] = a->acc[n * a->d_out + j] / a->sum[n];
-    }
+    write_out(f, a, u, &a->total);
 }
 
-/* End of the attention unit that starts at token i: same segment, same chunk, at most CRL_ATTN_ROWS. */
-static size_t unit_end(const struct crl_forward *f, size_t i)
+/* Sums of slice i of kv head g, in the memory that all members share while one token is computed. */
+static struct crl_sums shared_sums(const struct crl_forward *f, size_t g, size_t i)
 {
-    size_t e = i + 1;
+    size_t per_kv = f->model->cfg.n_head / f->model->cfg.n_kv_head, at = (g * CRL_SLICES + i) * per_kv;
 
-    while (e < f->m && e - i < CRL_ATTN_ROWS && f->token[e].segment == f->token[i].segment) e++;
+    return (struct crl_sums){ f->slices.max + at, f->slices.sum + at, f->slices.acc + at * f->scratch[0].attn.d_out };
+}
+
+/* One slice of one kv head for a single token. Whoever takes the last slice places the head's key, which lies in it, so
+ * that no join is needed between; whoever is last to finish joins the slices, in their order. same_head: the queries are
+ * those of the slice that this member did before. */
+static void attend_slice(struct crl_forward *f, const struct crl_member *me, uint32_t layer, size_t g, size_t i,
+                         size_t n_slice, size_t n, bool same_head)
+{
+    struct crl_attn *a = &f->scratch[me->id].attn;
+    struct unit u = { layer, 0, 1, g, f->model->cfg.n_head / f->model->cfg.n_kv_head };
+    struct crl_sums total = shared_sums(f, g, 0), s = shared_sums(f, g, i);
+
+    if (i + 1 == n_slice) place_key(f, layer, 0, g);
+    if (!same_head) place_queries(f, a, &u);
+    sum_slice(f, a, &u, &s, i * n, n);
+    if (atomic_fetch_add_explicit(&f->done[g], 1, memory_order_acq_rel) + 1 < n_slice) return;
+    atomic_store_explicit(&f->done[g], 0, memory_order_relaxed); /* for the next layer: a join lies between */
+    for (size_t j = 1; j < n_slice; j++) {
+        s = shared_sums(f, g, j);
+        join(f, a, &total, &s, u.n_query);
+    }
+    write_out(f, a, &u, &total);
+}
+
+/* End of the attention unit that starts at token i: same segment, slices of the same length, at most CRL_ATTN_ROWS. */
+static size_t unit_end(const struct crl_forward *f, uint32_t layer, size_t i)
+{
+    const struct crl_kv *kv = f->token[i].segment->kv;
+    size_t e = i + 1, n = slice_keys(crl_kv_slot(kv, layer, f->token[i].pos));
+
+    while (e < f->m && e - i < CRL_ATTN_ROWS && f->token[e].segment == f->token[i].segment &&
+           slice_keys(crl_kv_slot(kv, layer, f->token[e].pos)) == n)
+        e++;
     return e;
 }
 
 static void place_and_attend(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
 {
-    size_t n_head = f->model->cfg.n_kv_head, lo, hi, unit = 0;
+    size_t n_head = f->model->cfg.n_kv_head, per_kv = f->model->cfg.n_head / n_head, lo, hi, unit = 0;
 
-    if (f->m == 1) { /* whoever places a head's key is the one to read it: no join between */
-        crl_team_range(me, n_head, &lo, &hi);
-        for (size_t g = lo; g < hi; g++) {
-            place_token(f, layer, 0, g);
-            attend(f, me, layer, 0, 1, g);
-        }
+    if (f->m == 1) {
+        size_t last = crl_kv_slot(f->token[0].segment->kv, layer, f->token[0].pos), n = slice_keys(last);
+        size_t n_slice = last / n + 1;
+        crl_team_range(me, n_head * n_slice, &lo, &hi);
+        for (size_t i = lo; i < hi; i++)
+            attend_slice(f, me, layer, i / n_slice, i % n_slice, n_slice, n, i > lo && i % n_slice);
         return;
     }
     crl_team_range(me, f->m, &lo, &hi);
     for (size_t i = lo; i < hi; i++)
-        for (size_t g = 0; g < n_head; g++) place_token(f, layer, i, g);
+        for (size_t g = 0; g < n_head; g++) place_key(f, layer, i, g);
     crl_team_barrier(me);
     for (size_t i = 0, e; i < f->m; i = e) { /* dealt out in turn: later tokens see more keys */
-        e = unit_end(f, i);
+        e = unit_end(f, layer, i);
         for (size_t g = 0; g < n_head; g++)
-            if (unit++ % me->n == me->id) attend(f, me, layer, i, e, g);
+            if (unit++ % me->n == me->id) attend(f, me, &(struct unit){ layer, i, e, g, (e - i) * per_kv });
     }
 }
 

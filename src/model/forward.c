@@ -50,6 +50,13 @@ static void take_rows(struct crl_rows *r, struct crl_arena *a, size_t m, size_t 
     take_codes(r, a, m, k);
 }
 
+static void take_sums(struct crl_sums *s, struct crl_arena *a, size_t n_query, size_t d_out)
+{
+    s->max = crl_arena_take(a, n_query, sizeof *s->max);
+    s->sum = crl_arena_take(a, n_query, sizeof *s->sum);
+    s->acc = crl_arena_take(a, n_query, d_out * sizeof *s->acc);
+}
+
 static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_config *cfg)
 {
     size_t n = CRL_ATTN_ROWS * (cfg->n_head / cfg->n_kv_head);
@@ -59,9 +66,10 @@ static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_
     t->q = crl_arena_take(a, n, t->d_in * sizeof(float));
     t->score = crl_arena_take(a, n, CRL_KV_BLOCK * sizeof(float));
     t->part = crl_arena_take(a, n, t->d_out * sizeof(float));
-    t->acc = crl_arena_take(a, n, t->d_out * sizeof(float));
-    t->max = crl_arena_take(a, n, sizeof(float));
-    t->sum = crl_arena_take(a, n, sizeof(float));
+    t->keep = crl_arena_take(a, n, sizeof(float));
+    t->gain = crl_arena_take(a, n, sizeof(float));
+    take_sums(&t->total, a, n, t->d_out);
+    take_sums(&t->slice, a, n, t->d_out);
 }
 
 /* Width of the widest feed-forward block. */
@@ -108,6 +116,8 @@ static void lay_out(struct crl_forward *f, struct crl_arena *a)
     f->k = crl_arena_take(a, b, f->kv_stride * sizeof(float));
     f->v = crl_arena_take(a, b, f->kv_stride * sizeof(float));
     take_rows(&f->attn, a, b, d_q);
+    take_sums(&f->slices, a, (size_t)cfg->n_head * CRL_SLICES, round16(cfg->d_head));
+    f->done = crl_arena_take(a, cfg->n_kv_head, sizeof *f->done);
     f->out = crl_arena_take(a, b, round16(cfg->d_model) * sizeof(float));
     f->route = crl_arena_take(a, b, used * sizeof *f->route);
     f->weight = crl_arena_take(a, b, used * sizeof *f->weight);

@@ -118,44 +118,60 @@ static unsigned char *value_block(const struct crl_kv *kv, uint32_t layer, uint3
     return key_block(kv, layer, head, kv->blocks[layer]) + kv->value_bytes * block;
 }
 
-/* Write element (row, k) of a block of panels whose rows have k_pad entries. */
-static void put(const struct crl_kv *kv, unsigned char *block, size_t row, size_t k, size_t k_pad, float x)
+/* Key k[d] as row `row` of a block: d runs along k. */
+static void put_key(const struct crl_kv *kv, unsigned char *block, size_t row, const float *k)
 {
-    unsigned char *panel = block + row / CRL_PANEL_ROWS * CRL_PANEL_ROWS * k_pad * number_bytes(kv->type);
+    size_t d = kv->d_head, line = CRL_PANEL_ROWS * number_bytes(kv->type); /* bytes of one k of a panel */
+    unsigned char *to = block + row / CRL_PANEL_ROWS * crl_k_pad(d) * line + row % CRL_PANEL_ROWS * 4;
 
-    row %= CRL_PANEL_ROWS;
-    if (kv->type == CRL_KV_F32) memcpy(panel + (k * CRL_PANEL_ROWS + row) * 4, &x, 4);
-    else crl_put_le16(panel + k / 2 * 64 + row * 4 + k % 2 * 2, crl_bf16_from_f32(x));
+    if (kv->type == CRL_KV_F32) {
+        for (size_t i = 0; i < d; i++) memcpy(to + i * line, &k[i], 4);
+        return;
+    }
+    for (size_t i = 0; i < d; i++) crl_put_le16(to + i / 2 * 64 + i % 2 * 2, crl_bf16_from_f32(k[i]));
+}
+
+/* Value v[d] as column `col` of a block: d runs along the rows. */
+static void put_value(const struct crl_kv *kv, unsigned char *block, size_t col, const float *v)
+{
+    size_t d = kv->d_head, panel_bytes = CRL_PANEL_ROWS * CRL_KV_BLOCK * number_bytes(kv->type);
+
+    for (size_t i = 0; i < d; i++) {
+        unsigned char *panel = block + i / CRL_PANEL_ROWS * panel_bytes, *to = panel + i % CRL_PANEL_ROWS * 4;
+        if (kv->type == CRL_KV_F32) memcpy(to + col * 64, &v[i], 4);
+        else crl_put_le16(to + col / 2 * 64 + col % 2 * 2, crl_bf16_from_f32(v[i]));
+    }
 }
 
 void crl_kv_put(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, const float *k, const float *v)
 {
-    size_t slot = crl_kv_slot(kv, layer, pos), row = slot % CRL_KV_BLOCK, d_pad = crl_k_pad(kv->d_head);
-    unsigned char *keys = key_block(kv, layer, head, slot / CRL_KV_BLOCK);
-    unsigned char *values = value_block(kv, layer, head, slot / CRL_KV_BLOCK);
+    size_t slot = crl_kv_slot(kv, layer, pos);
 
-    for (size_t i = 0; i < kv->d_head; i++) put(kv, keys, row, i, d_pad, k[i]);
-    for (size_t i = 0; i < kv->d_head; i++) put(kv, values, i, row, CRL_KV_BLOCK, v[i]);
+    put_key(kv, key_block(kv, layer, head, slot / CRL_KV_BLOCK), slot % CRL_KV_BLOCK, k);
+    put_value(kv, value_block(kv, layer, head, slot / CRL_KV_BLOCK), slot % CRL_KV_BLOCK, v);
 }
 
-static void bind(const struct crl_kv *kv, struct crl_mat *m, size_t n, size_t k, const unsigned char *block)
+/* The next block is worth asking for when it was ever written: memory that was not is not mapped, and looking for it
+ * costs more than it brings. */
+static void bind(const struct crl_kv *kv, struct crl_mat *m, size_t n, size_t k, const unsigned char *at, size_t block)
 {
     memset(m, 0, sizeof *m);
     m->format = kv->type == CRL_KV_F32 ? CRL_F32 : CRL_BF16;
     m->n = n;
     m->k = k;
-    m->panel = block;
+    m->panel = at;
     m->panel_bytes = CRL_PANEL_ROWS * crl_k_pad(k) * number_bytes(kv->type);
+    if (kv->n_pos > (block + 1) * CRL_KV_BLOCK) m->ahead = crl_n_panel(n) * m->panel_bytes;
 }
 
 void crl_kv_keys(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
 {
-    bind(kv, m, CRL_KV_BLOCK, kv->d_head, key_block(kv, layer, head, block));
+    bind(kv, m, CRL_KV_BLOCK, kv->d_head, key_block(kv, layer, head, block), block);
 }
 
 void crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
 {
-    bind(kv, m, kv->d_head, CRL_KV_BLOCK, value_block(kv, layer, head, block));
+    bind(kv, m, kv->d_head, CRL_KV_BLOCK, value_block(kv, layer, head, block), block);
 }
 
 enum crl_status crl_kv_truncate(struct crl_kv *kv, size_t n_pos, struct crl_err *err)

@@ -32,15 +32,6 @@ void crl_rope_angles(float *cs, const float *inv_freq, size_t n_pair, size_t pos
     }
 }
 
-void crl_rope_rotate(float *x, const float *cs, size_t n_pair)
-{
-    for (size_t j = 0; j < n_pair; j++) {
-        float a = x[2 * j], b = x[2 * j + 1], c = cs[2 * j], s = cs[2 * j + 1];
-        x[2 * j] = a * c - b * s;
-        x[2 * j + 1] = a * s + b * c;
-    }
-}
-
 float crl_query_scale(const struct crl_config *cfg, size_t pos)
 {
     if (!cfg->temperature_tuning) return 1;

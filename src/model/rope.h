@@ -10,11 +10,8 @@
 /* Inverse frequencies [d_head / 2] with the llama3 scaling applied where the configuration asks for it. */
 void crl_rope_freqs(float *inv_freq, const struct crl_config *cfg);
 
-/* cs[2j] = cos, cs[2j + 1] = sin of the angle of pair j < n_pair at position pos. */
+/* cs[2j] = cos, cs[2j + 1] = sin of the angle of pair j < n_pair at position pos: what the kernel `rotate` takes. */
 void crl_rope_angles(float *cs, const float *inv_freq, size_t n_pair, size_t pos);
-
-/* Rotate the pairs (x[2j], x[2j + 1]) of one head in place. */
-void crl_rope_rotate(float *x, const float *cs, size_t n_pair);
 
 /* What queries of layers without rotary embedding are multiplied by at position pos; 1 when the tuning is off. */
 float crl_query_scale(const struct crl_config *cfg, size_t pos);

@@ -7,7 +7,11 @@
 
 #include "model/forward.h"
 
+#include <stdatomic.h>
+
 #define CRL_ATTN_ROWS 16 /* tokens of one attention unit */
+#define CRL_SLICE 512    /* keys that are summed apart, so that a head's keys can be dealt out to several members */
+#define CRL_SLICES 64    /* most slices of a head: beyond that they grow (attention.c) */
 
 /* Rows that multiply weights: floats for bf16 matrices, codes for q8 (fine) and q4 (coarse). Codes are made only in
  * the forms that the matrices at hand need (enum crl_need). */
@@ -17,16 +21,24 @@ struct crl_rows {
     struct crl_act fine, coarse;
 };
 
+/* Softmax sums of some queries over some keys. */
+struct crl_sums {
+    float *max; /* [queries] largest score so far */
+    float *sum; /* [queries] sum of weights so far */
+    float *acc; /* [queries][d_out] weighted values so far */
+};
+
 /* One attention unit: up to CRL_ATTN_ROWS tokens times the query heads of one kv head, "queries" below. */
 struct crl_attn {
     size_t d_in;  /* d_head rounded up to 32 */
     size_t d_out; /* d_head rounded up to 16 */
-    float *q;     /* [queries][d_in] */
+    float scale;  /* of scores: 1 / sqrt(d_head) */
+    float *q;     /* [queries][d_in] with their positions */
     float *score; /* [queries][CRL_KV_BLOCK] scores, then weights, of the keys of one block */
     float *part;  /* [queries][d_out] weighted values of one block */
-    float *acc;   /* [queries][d_out] of all blocks so far */
-    float *max;   /* [queries] largest score so far */
-    float *sum;   /* [queries] sum of weights so far */
+    float *keep;  /* [queries] what the sums so far are multiplied by */
+    float *gain;  /* [queries] what the sums to be added are */
+    struct crl_sums total, slice; /* of all slices so far, and of the one at hand */
 };
 
 /* Where a token of the batch belongs. */
@@ -86,6 +98,8 @@ struct crl_forward {
     float *q, *k, *v;           /* [batch_max][rounded up heads * d_head] */
     size_t q_stride, kv_stride; /* floats */
     struct crl_rows attn;       /* [batch_max] rows of n_head * d_head: input of o */
+    struct crl_sums slices;     /* [n_kv_head][CRL_SLICES] x queries of one token */
+    atomic_size_t *done;        /* [n_kv_head] slices of the token that are summed; 0 between layers */
     float *out;                 /* [batch_max][d_model rounded up to 16] output of o */
     uint32_t *route;            /* [batch_max][n_expert_used] */
     float *weight;              /* [batch_max][n_expert_used] sigmoid of the router logit */

@@ -81,6 +81,8 @@ CASES = {
                           floor_scale=3, attn_scale=1.0, rms_norm_eps=1e-3, no_rope_layer_interval=3,
                           interleave_moe_layer_step=2, theta=500.0, scaling=None),
               naming="text", rope="v4", prompts=[("", 31, 0)]),
+    "S": dict(fields=dict(SMALL, num_hidden_layers=4, moe_layers=[], attention_chunk_size=600, floor_scale=100),
+              naming="text", rope="v4", prompts=[("", 1100, 0)]),
     "U1": dict(fields=dict(SMALL, num_hidden_layers=4), naming="multi", rope="v4", layout="unfused",
                prompts=[("", 24, 0)]),
     "U2": dict(fields=dict(SMALL, num_hidden_layers=4), naming="multi", rope="v4", layout="plural",
@@ -110,6 +112,7 @@ MUST_CATCH = {
     "H": ["top1_only", "scale_output", "softmax_router"],
     "O": ["ignore_bias"],
     "R": ["swap_gate_up", "scale_output", "rotate_half", "sliding_window", "floor_p", "kv_head_modulo"],
+    "S": ["sliding_window", "no_chunks"],
     "U1": ["swap_gate_up"], "U2": ["swap_gate_up"], "U3": ["swap_gate_up"], "N": ["swap_gate_up"],
 }
 # Prompts of G that cannot show a mistake about chunks: they end inside the first chunk or at its edge.

@@ -10,7 +10,9 @@
 
 crl_rms_norm_fn crl_rms_norm_scalar;
 crl_swiglu_fn crl_swiglu_scalar;
+crl_rotate_fn crl_rotate_scalar;
 crl_softmax_fn crl_softmax_scalar;
+crl_blend_fn crl_blend_scalar;
 crl_gemm_f_fn crl_gemm_f32_scalar;
 
 /* Equal bits, any NaN equal to any other. */
@@ -78,8 +80,57 @@ static bool check_swiglu(const struct crl_kernel_row *row)
     return true;
 }
 
+static bool check_rotate(const struct crl_kernel_row *row)
+{
+    for (at.k = 1; at.k <= 67; at.k++)
+        for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+            uint64_t state = place_seed();
+            float *x = guarded(SLOT_X, 2 * at.k * sizeof *x, sizeof *x), *want = malloc(2 * at.k * sizeof *want);
+            float *cs = guarded(SLOT_ROWS, 2 * at.k * sizeof *cs, sizeof *cs);
+            bool ok;
+
+            fill_row(x, 2 * at.k, 0, at.fill, &state);
+            for (size_t j = 0; j < 2 * at.k; j++) cs[j] = rnd_normal(&state);
+            memcpy(want, x, 2 * at.k * sizeof *want);
+            crl_rotate_scalar(want, cs, at.k);
+            ((crl_rotate_fn *)row->fn)(x, cs, at.k);
+            ok = equal("rotated value", x, want, 2 * at.k) && before_is_untouched(x);
+            free(want);
+            if (!ok) return false;
+        }
+    return true;
+}
+
+static bool check_blend(const struct crl_kernel_row *row)
+{
+    for (at.m = 1; at.m <= CHECK_M; at.m++)
+        for (at.k = 16; at.k <= 144; at.k += 16)
+            for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+                size_t n = at.m * at.k;
+                uint64_t state = place_seed();
+                float *x = guarded(SLOT_X, n * sizeof *x, sizeof *x), *y = guarded(SLOT_Y, n * sizeof *y, sizeof *y);
+                float *want = malloc(n * sizeof *want), keep[CHECK_M], gain[CHECK_M];
+                bool ok = true;
+
+                for (size_t i = 0; i < at.m; i++) {
+                    fill_row(x + i * at.k, at.k, i, at.fill, &state);
+                    keep[i] = rnd_normal(&state);
+                    gain[i] = rnd_normal(&state);
+                }
+                for (size_t i = 0; i < n; i++) y[i] = want[i] = rnd_normal(&state);
+                for (int gains = 0; ok && gains < 2; gains++) {
+                    crl_blend_scalar(want, x, keep, gains ? gain : NULL, at.m, at.k);
+                    ((crl_blend_fn *)row->fn)(y, x, keep, gains ? gain : NULL, at.m, at.k);
+                    ok = equal("blended value", y, want, n) && before_is_untouched(y);
+                }
+                free(want);
+                if (!ok) return false;
+            }
+    return true;
+}
+
 /* Three steps in a row, so that the running maximum moves and stays. */
-static bool softmax_once(crl_softmax_fn *fn, const float *s, size_t k)
+static bool softmax_once(crl_softmax_fn *fn, const float *s, size_t k, bool bf16)
 {
     float *got = guarded(SLOT_Y, k * sizeof *got, sizeof *got), *want = malloc(k * sizeof *want);
     float max[2] = { -INFINITY, -INFINITY }, sum[2] = { 0, 0 }, shrink[2];
@@ -87,8 +138,8 @@ static bool softmax_once(crl_softmax_fn *fn, const float *s, size_t k)
 
     for (int step = 0; ok && step < 3; step++) {
         for (size_t j = 0; j < k; j++) got[j] = want[j] = s[j] * (float)(step == 1 ? 0.25 : 1 + step);
-        shrink[0] = fn(got, k, 0.125f, &max[0], &sum[0]);
-        shrink[1] = crl_softmax_scalar(want, k, 0.125f, &max[1], &sum[1]);
+        shrink[0] = fn(got, k, 0.125f, bf16, &max[0], &sum[0]);
+        shrink[1] = crl_softmax_scalar(want, k, 0.125f, bf16, &max[1], &sum[1]);
         ok = equal("weight", got, want, k) && equal("factor", &shrink[0], &shrink[1], 1) &&
              equal("maximum", &max[0], &max[1], 1) && equal("sum", &sum[0], &sum[1], 1);
     }
@@ -107,7 +158,8 @@ static bool check_softmax(const struct crl_kernel_row *row)
                 fill_row(s, at.k, r, at.fill, &state);
                 for (size_t j = 0; at.fill == FILL_ZERO && r == 4 && j < at.k; j++)
                     s[j] = j % 3 ? 0.0f : -0.0f; /* the maximum is the first of equals, and these two differ */
-                if (!softmax_once((crl_softmax_fn *)row->fn, s, at.k)) return false;
+                for (int bf16 = 0; bf16 < 2; bf16++)
+                    if (!softmax_once((crl_softmax_fn *)row->fn, s, at.k, bf16)) return false;
             }
         }
     return true;
@@ -167,7 +219,9 @@ bool check_float(const struct crl_kernel_row *row, enum crl_format format)
     at.m = at.n = 1;
     if (!strcmp(row->op, "rms_norm")) return check_norm(row);
     if (!strcmp(row->op, "swiglu")) return check_swiglu(row);
+    if (!strcmp(row->op, "rotate")) return check_rotate(row);
     if (!strcmp(row->op, "softmax")) return check_softmax(row);
+    if (!strcmp(row->op, "blend")) return check_blend(row);
     return check_product(row);
 }
 
@@ -182,10 +236,12 @@ void bench_float(const struct crl_kernel_row *row, enum crl_format format)
     for (size_t j = 0; j < 5120; j++) x[j] = (float)(j % 97) * 0.01f;
     for (; (t = cpu_s() - t0) < 0.1; done += 5120) {
         if (!strcmp(row->op, "rms_norm")) ((crl_rms_norm_fn *)row->fn)(y, x, x, 5120, 1e-5f);
+        else if (!strcmp(row->op, "rotate")) ((crl_rotate_fn *)row->fn)(x, y, 2560);
+        else if (!strcmp(row->op, "blend")) ((crl_blend_fn *)row->fn)(y, x, x, NULL, 40, 128);
         else if (!strcmp(row->op, "swiglu"))
             for (size_t j = 0; j < 80; j++) ((crl_swiglu_fn *)row->fn)(y + 32 * j, x + 64 * j);
         else if (!strcmp(row->op, "softmax"))
-            for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, &max, &sum);
+            for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, true, &max, &sum);
         else return; /* the product of float panels serves tests and the bf16 recipe: its speed is nobody's limit */
     }
     printf("%-28s %8.2f G values/s\n", row->name, (double)done / t * 1e-9);

@@ -177,9 +177,12 @@ static const struct {
     { "gemm_q4", CRL_Q4, check_gemm, bench_gemm },
     { "gemm_bf16", CRL_BF16, check_gemm, bench_gemm },
     { "gemm_f32", CRL_F32, check_float, bench_float },
+    { "cache_bf16", CRL_BF16, check_gemm, bench_gemm },
     { "rms_norm", CRL_F32, check_float, bench_float },
     { "swiglu", CRL_F32, check_float, bench_float },
+    { "rotate", CRL_F32, check_float, bench_float },
     { "softmax", CRL_F32, check_float, bench_float },
+    { "blend", CRL_F32, check_float, bench_float },
     { "pack_q8", CRL_Q8, check_pack, bench_pack },
     { "pack_q4", CRL_Q4, check_pack, bench_pack },
 };

@@ -5,7 +5,8 @@
 #
 #   # why this mistake is likely
 #   file: src/model/forward.c
-#   case: A H                        golden cases, each of which must notice it
+#   case: A H                        golden cases, each of which must notice it,
+#   same: S                          or each of which must agree all the same: the change is no mistake
 #   --- text                         lines that occur exactly once in the file
 #   ...
 #   --- instead
@@ -77,7 +78,8 @@ for mut in "$here"/*.mut; do
     n=$((n + 1))
     files=$(field file "$mut")
     cases=$(field case "$mut")
-    [ -n "$files" ] && [ -n "$cases" ] || { complain "$name: names no file or no case"; continue; }
+    same=$(field same "$mut")
+    [ -n "$files" ] && [ -n "$cases$same" ] || { complain "$name: names no file or no case"; continue; }
 
     id=$(echo $files | tr ' /' '+_')
     control=$tmp/control-$id
@@ -94,6 +96,9 @@ for mut in "$here"/*.mut; do
     [ -x "$control" ] || build "$control" $sources || { complain "$files: does not build by itself"; continue; }
     build "$tmp/$name" $mutated || { complain "$name: does not compile"; continue; }
 
+    for c in $same; do
+        agrees "$tmp/$name" "$c" && echo "ok   $name: case $c agrees" || { complain "$name: case $c differs"; cat "$tmp/out"; }
+    done
     for c in $cases; do
         case " $controls " in
         *" $id:$c "*) ;;
