@@ -1,10 +1,11 @@
-/* checkpoint.h - a Hugging Face checkpoint on disk, seen as the matrices that the packed file consists of.
+/* checkpoint.h - a checkpoint on disk, in Hugging Face layout or as Meta published it, seen as the matrices
+ * that the packed file consists of.
  *
- * Opening reads config.json, maps the weight files (one, or shards with an index), finds for every matrix of
- * the schema the tensor or tensors that hold it, whatever they are called and whichever way round they are
- * stored, and checks types and shapes. What is missing, left over or of another shape is refused with one
- * sentence. Tensors of the vision tower are known and passed over. Afterwards rows can be read by any number
- * of threads, in float32.
+ * Opening reads config.json (params.json), opens the weight files (one, shards with an index, or
+ * consolidated.NN.pth), reads their headers, finds for every matrix of the schema the tensor or tensors that
+ * hold it, whatever they are called and whichever way round they are stored, and checks types and shapes.
+ * What is missing, left over or of another shape is refused with one sentence. Tensors of the vision tower
+ * are known and passed over. Afterwards rows can be read by any number of threads, in float32.
  *
  * Names and layouts that are understood: docs/model.md, "Tensor names". */
 #ifndef CRL_CONVERT_CHECKPOINT_H
@@ -16,7 +17,7 @@
 
 struct crl_ckpt;
 
-/* path: the folder, or the weight file (or index) with config.json beside it. */
+/* path: the folder, or the weight file (or index) with config.json (params.json) beside it. */
 enum crl_status crl_ckpt_open(struct crl_ckpt **ck, const char *path, struct crl_err *err);
 void crl_ckpt_close(struct crl_ckpt *ck);
 
@@ -32,7 +33,7 @@ struct crl_ckpt_facts {
     size_t n_tensor; /* listed */
     size_t n_vision; /* passed over: they belong to the vision tower */
     uint64_t vision_bytes;
-    uint64_t type_bytes[5]; /* by enum crl_st_type, tensors of the text model alone */
+    uint64_t type_bytes[CRL_ST_END]; /* by enum crl_st_type, tensors of the text model alone */
 };
 void crl_ckpt_facts(const struct crl_ckpt *ck, struct crl_ckpt_facts *f);
 
@@ -51,12 +52,15 @@ bool crl_weight_is_gate_up(const struct crl_weight *w);
 bool crl_weight_has_row(const struct crl_weight *w, size_t row);
 
 /* Panels [panel, panel + n_panel) of matrix `weight` as float32, rows[16 * n_panel][k]; padding rows are
- * zero. FP8 values come multiplied by their scale. panel and n_panel are even for gate-up matrices. Cannot
- * fail: everything was checked at open. (A weight file that shrinks under the mapping ends the program, as
- * with every mapped file.) */
-void crl_ckpt_read(const struct crl_ckpt *ck, size_t weight, size_t panel, size_t n_panel, float *rows);
+ * zero. Codes come multiplied by their scale. panel and n_panel are even for gate-up matrices. For a few
+ * rows; whole tensors go through stages (stage.h). */
+enum crl_status crl_ckpt_read(const struct crl_ckpt *ck, size_t weight, size_t panel, size_t n_panel,
+                              float *rows, struct crl_err *err);
 
-/* Matrix `weight` was read for the last time: its pages may leave memory. */
-void crl_ckpt_forget(const struct crl_ckpt *ck, size_t weight);
+/* CRL_EIO when a weight file was written to or replaced since the checkpoint was opened. */
+enum crl_status crl_ckpt_check(const struct crl_ckpt *ck, struct crl_err *err);
+
+/* Identity of all weight files: their sizes, times and headers. */
+uint64_t crl_ckpt_identity(const struct crl_ckpt *ck);
 
 #endif

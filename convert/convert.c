@@ -18,9 +18,6 @@ struct job {
 /* All bytes of the extent are there: its hash, and the checkpoint's pages are needed no more. */
 static enum crl_status finish_extent(struct job *j, uint32_t extent, struct crl_err *err)
 {
-    const struct crl_extent *e = &j->crew.schema->extent[extent];
-
-    for (uint32_t i = 0; i < e->n; i++) crl_ckpt_forget(j->crew.ck, e->first + i);
     return crl_packer_extent_done(j->packer, extent, err);
 }
 
@@ -77,7 +74,7 @@ static void count_nonfinite(struct job *j, size_t weight, uint64_t n[2])
     n[0] = n[1] = 0;
     for (uint64_t i = j->crew.slabs.first[weight]; i < j->crew.slabs.first[weight + 1]; i++) {
         struct crl_slab b = crl_slabs_at(&j->crew.slabs, i);
-        crl_ckpt_read(j->crew.ck, weight, b.panel, b.n_panel, rows);
+        if (crl_ckpt_read(j->crew.ck, weight, b.panel, b.n_panel, rows, NULL)) return;
         for (size_t r = 0; r < b.n_panel * CRL_PANEL_ROWS && b.panel * CRL_PANEL_ROWS + r < w->n; r++)
             for (size_t c = 0; c < w->k; c++)
                 n[crl_weight_is_gate_up(w) && r / CRL_PANEL_ROWS % 2] += !isfinite(rows[r * w->k + c]);
@@ -178,7 +175,7 @@ static enum crl_status trial(const struct crl_ckpt *ck, const struct crl_recipe 
     for (uint64_t i = slabs->first[big]; rows && bytes && i < slabs->first[big + 1] && spent < 0.25; i++) {
         struct crl_slab b = crl_slabs_at(slabs, i);
         const struct crl_weight *w = &s->weight[big];
-        crl_ckpt_read(ck, big, b.panel, b.n_panel, rows);
+        if (crl_ckpt_read(ck, big, b.panel, b.n_panel, rows, NULL)) break;
         crl_slab_pack(&slabs->kern, &b, w, crl_recipe_format(recipe, w), crl_q4_level_default, rows, bytes);
         weights += (uint64_t)b.n_panel * CRL_PANEL_ROWS * w->k;
         spent = crl_crew_now() - start;
@@ -213,6 +210,7 @@ enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl
                                      struct crl_convert_plan *plan, struct crl_err *err)
 {
     const struct crl_schema *s = crl_ckpt_schema(ck);
+    struct crl_crew_plan crew = { 0 };
     struct crl_slabs slabs;
     double per_weight = 0;
     enum crl_status st = crl_recipe_check(recipe, s, err);
@@ -223,10 +221,11 @@ enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl
     for (size_t i = 0; i < s->n_weight; i++) plan->weights += (uint64_t)s->weight[i].n_real * s->weight[i].k;
     plan->file_bytes = file_bytes(s, recipe);
     plan->disk_free = path ? disk_free(path) : 0;
-    st = crl_crew_size(&slabs, opt, &plan->jobs, err);
-    plan->memory_bytes = crl_crew_bytes(&slabs, plan->jobs);
+    st = crl_crew_plan(&crew, ck, &slabs, opt, err);
+    plan->jobs = crew.jobs;
+    plan->memory_bytes = crew.bytes;
     if (!st) st = trial(ck, recipe, &slabs, &per_weight, err);
-    plan->seconds = per_weight * (double)plan->weights / plan->jobs;
+    if (!st) plan->seconds = per_weight * (double)plan->weights / plan->jobs;
     crl_slabs_free(&slabs);
     return st;
 }

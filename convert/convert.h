@@ -1,9 +1,9 @@
 /* convert.h - from a checkpoint to a packed file, one piece at a time.
  *
- * The checkpoint is streamed: each thread holds one slab of float32 rows and its packed bytes, a few
- * megabytes, whatever the size of the model; pages of the checkpoint are given back as soon as their extent
- * is done. The bytes written depend on checkpoint and recipe alone, not on the number of threads. A
- * conversion that fails or is stopped leaves nothing under the final name. */
+ * The checkpoint is streamed: a few stages of it are in memory, read ahead while others are worked on, and
+ * each thread holds one slab of float32 rows and its packed bytes; together less than max_memory, whatever
+ * the size of the model. The bytes written depend on checkpoint and recipe alone, not on the number of
+ * threads. A conversion that fails or is stopped leaves nothing under the final name. */
 #ifndef CRL_CONVERT_CONVERT_H
 #define CRL_CONVERT_CONVERT_H
 
@@ -17,7 +17,7 @@ typedef bool crl_convert_progress_fn(void *ctx, uint64_t done, uint64_t total, s
 
 struct crl_convert_options {
     unsigned jobs;        /* threads; 0: one per usable core */
-    uint64_t max_memory;  /* bytes the threads may hold together, at the cost of their number; 0: no limit */
+    uint64_t max_memory;  /* bytes held together, at the cost of reading ahead and of threads; 0: 2 GiB */
     bool allow_nonfinite; /* weights that are NaN or infinite become 0 instead of ending the work */
     bool measure;         /* fill in the misfit of every matrix, at some cost in time */
     crl_convert_progress_fn *progress; /* may be NULL */

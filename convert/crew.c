@@ -54,9 +54,14 @@ static void work(size_t i, unsigned member, void *ctx)
     struct crl_slab b = crl_slabs_at(&c->slabs, i);
     uint64_t n = weights_of(&b, &c->schema->weight[b.weight]);
     struct crl_err err = { "" };
+    enum crl_status st;
 
-    if (i >= atomic_load(&c->stop_at)) return;
-    crl_ckpt_read(c->ck, b.weight, b.panel, b.n_panel, c->bench[member].rows);
+    if (i >= atomic_load(&c->stop_at) || (c->skip && c->skip[c->schema->weight[b.weight].extent])) return;
+    st = crl_feed_rows(c->feed, i, &b, c->bench[member].rows, &err);
+    if (st) {
+        crl_crew_fail(c, st, &err);
+        return;
+    }
     c->fn(c, i, &b, &c->bench[member]);
     n += atomic_fetch_add(&c->done, n);
     if (member || !c->opt->progress || c->opt->progress(c->opt->ctx, n, c->total, b.weight)) return;
@@ -73,22 +78,28 @@ static size_t longest_row(const struct crl_schema *s)
     return row;
 }
 
-uint64_t crl_crew_bytes(const struct crl_slabs *slabs, unsigned n)
+/* Threads and reading ahead share what is allowed: reading gives way first, as long as it has a slot to fill
+ * while another is worked on, then threads go. */
+#define MEMORY_DEFAULT ((uint64_t)2 << 30)
+
+enum crl_status crl_crew_plan(struct crl_crew_plan *p, const struct crl_ckpt *ck,
+                              const struct crl_slabs *slabs, const struct crl_convert_options *opt,
+                              struct crl_err *err)
 {
     uint64_t bench = (slabs->most_rows + longest_row(slabs->schema)) * sizeof(float) + slabs->most_bytes;
+    uint64_t fixed = slabs->n * sizeof(struct crl_crew_record) + slabs->schema->n_extent * sizeof(uint64_t);
+    uint64_t most = opt->max_memory ? opt->max_memory : MEMORY_DEFAULT, spent;
 
-    return n * bench + slabs->n * sizeof(struct crl_crew_record);
-}
-
-enum crl_status crl_crew_size(const struct crl_slabs *slabs, const struct crl_convert_options *opt,
-                              unsigned *n, struct crl_err *err)
-{
-    *n = opt->jobs ? opt->jobs : crl_usable_cores();
-    if (!opt->max_memory) return CRL_OK;
-    while (*n > 1 && crl_crew_bytes(slabs, *n) > opt->max_memory) --*n;
-    if (crl_crew_bytes(slabs, *n) <= opt->max_memory) return CRL_OK;
+    p->jobs = opt->jobs ? opt->jobs : crl_usable_cores();
+    for (;; p->jobs--) {
+        spent = fixed + p->jobs * bench;
+        crl_feed_plan(&p->reading, ck, slabs, most > spent ? most - spent : 0);
+        p->bytes = spent + p->reading.bytes;
+        if (p->bytes <= most) return CRL_OK;
+        if (p->jobs == 1) break;
+    }
     return crl_fail(err, CRL_ERANGE, "one thread needs %llu bytes of memory, %llu are allowed",
-                    (unsigned long long)crl_crew_bytes(slabs, 1), (unsigned long long)opt->max_memory);
+                    (unsigned long long)p->bytes, (unsigned long long)most);
 }
 
 static enum crl_status make_benches(struct crl_crew *c, struct crl_err *err)
@@ -110,8 +121,8 @@ static enum crl_status make_benches(struct crl_crew *c, struct crl_err *err)
 enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, const struct crl_schema *schema,
                               const struct crl_convert_options *opt, crl_crew_fn *fn, struct crl_err *err)
 {
+    struct crl_crew_plan plan = { 0 };
     enum crl_status st;
-    unsigned n = 0;
 
     c->start = crl_crew_now();
     c->ck = ck;
@@ -121,8 +132,9 @@ enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, con
     atomic_init(&c->stop_at, UINT64_MAX);
     atomic_flag_clear(&c->failed);
     st = crl_slabs_new(&c->slabs, schema, err);
-    if (!st) st = crl_crew_size(&c->slabs, opt, &n, err);
-    if (!st) st = crl_team_new(&c->team, n, false, err);
+    if (!st) st = crl_crew_plan(&plan, ck, &c->slabs, opt, err);
+    if (!st) st = crl_team_new(&c->team, plan.jobs, false, err);
+    c->reading = plan.reading;
     if (!st && c->slabs.n > SIZE_MAX / 64) st = crl_fail(err, CRL_ERANGE, "too many pieces of work");
     if (st) return st;
     c->record = crl_alloc((size_t)c->slabs.n, sizeof *c->record);
@@ -146,16 +158,23 @@ void crl_crew_fini(struct crl_crew *c)
     crl_free(c->bench);
     crl_free(c->record);
     crl_free(c->left);
+    crl_feed_free(c->feed);
     crl_slabs_free(&c->slabs);
     crl_team_free(c->team);
 }
 
 enum crl_status crl_crew_run(struct crl_crew *c, struct crl_report *r, struct crl_err *err)
 {
+    enum crl_status st;
+
     r->jobs = crl_team_size(c->team);
     r->row = crl_alloc(c->schema->n_weight, sizeof *r->row);
     if (!r->row) return crl_fail(err, CRL_ENOMEM, "no memory for the report");
+    st = crl_feed_new(&c->feed, c->ck, &c->slabs, &c->reading, c->skip, err);
+    if (st) return st;
     crl_team_each(c->team, (size_t)c->slabs.n, work, c);
+    crl_feed_stop(c->feed);
+    if (!c->status && crl_ckpt_check(c->ck, &c->err)) c->status = CRL_EIO;
     r->n_weight = c->schema->n_weight;
     r->weights = atomic_load(&c->done);
     for (size_t i = 0; i < r->n_weight; i++)

@@ -2,13 +2,15 @@
  * converting and verifying. Internal to convert/.
  *
  * The one who uses a crew embeds it as the first member of his own structure and gives the work as a
- * function. Rows are read before it is called. Records are kept per slab and added up in order at the end,
- * for sums of floats depend on their order and results must not depend on the number of threads. */
+ * function. Rows are read ahead by threads of their own (feed.h) and are there when it is called. Records are
+ * kept per slab and added up in order at the end, for sums of floats depend on their order and results must
+ * not depend on the number of threads. */
 #ifndef CRL_CONVERT_CREW_H
 #define CRL_CONVERT_CREW_H
 
 #include "base/team.h"
 #include "convert/convert.h"
+#include "convert/feed.h"
 
 #include <stdatomic.h>
 
@@ -35,6 +37,9 @@ struct crl_crew {
     crl_crew_fn *fn;
     struct crl_team *team;
     struct crl_slabs slabs;
+    struct crl_feed *feed;
+    struct crl_feed_plan reading;
+    const bool *skip;               /* [n_extent] done before, may be NULL: their records are given */
     struct crl_crew_record *record; /* [slabs.n] */
     struct crl_crew_bench *bench;   /* [members of the team] */
     atomic_uint_least64_t *left;    /* [n_extent] slabs not done yet */
@@ -64,10 +69,15 @@ bool crl_crew_last_of_extent(struct crl_crew *c, const struct crl_slab *b);
 
 double crl_crew_now(void); /* seconds */
 
-/* Bytes that n threads hold, and the number of threads that options and memory allow. CRL_ERANGE when
- * max_memory is too little for one. */
-uint64_t crl_crew_bytes(const struct crl_slabs *slabs, unsigned n);
-enum crl_status crl_crew_size(const struct crl_slabs *slabs, const struct crl_convert_options *opt,
-                              unsigned *n, struct crl_err *err);
+/* What the threads hold together: number of threads and reading ahead as options and memory allow. CRL_ERANGE
+ * when max_memory is too little for one thread. */
+struct crl_crew_plan {
+    unsigned jobs;
+    uint64_t bytes;
+    struct crl_feed_plan reading;
+};
+enum crl_status crl_crew_plan(struct crl_crew_plan *p, const struct crl_ckpt *ck,
+                              const struct crl_slabs *slabs, const struct crl_convert_options *opt,
+                              struct crl_err *err);
 
 #endif

@@ -1,21 +1,19 @@
 /* safetensors.c - the strict reader. */
-#define _GNU_SOURCE
 #include "convert/safetensors.h"
 
 #include "base/bytes.h"
-#include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 struct crl_st {
     char *path;
-    struct crl_map map;             /* empty when the bytes are borrowed */
+    struct crl_in *in; /* NULL when the bytes are borrowed */
+    uint64_t header_hash;
     size_t n;                       /* tensors */
     struct crl_st_tensor *tensor;   /* [n] by rising offset */
     struct crl_st_tensor **by_name; /* [n] */
@@ -28,13 +26,27 @@ static const struct type_row {
     unsigned bits;
     enum crl_st_type type;
 } types[] = {
-    { "BF16", 16, CRL_ST_BF16 },        { "F16", 16, CRL_ST_F16 },          { "F32", 32, CRL_ST_F32 },
-    { "F8_E4M3", 8, CRL_ST_F8_E4M3 },   { "BOOL", 8, CRL_ST_OTHER },        { "U8", 8, CRL_ST_OTHER },
-    { "I8", 8, CRL_ST_OTHER },          { "F8_E5M2", 8, CRL_ST_OTHER },     { "F8_E8M0", 8, CRL_ST_OTHER },
-    { "F8_E4M3FNUZ", 8, CRL_ST_OTHER }, { "F8_E5M2FNUZ", 8, CRL_ST_OTHER }, { "I16", 16, CRL_ST_OTHER },
-    { "U16", 16, CRL_ST_OTHER },        { "I32", 32, CRL_ST_OTHER },        { "U32", 32, CRL_ST_OTHER },
-    { "F64", 64, CRL_ST_OTHER },        { "I64", 64, CRL_ST_OTHER },        { "U64", 64, CRL_ST_OTHER },
-    { "C64", 64, CRL_ST_OTHER },        { "F4", 4, CRL_ST_OTHER },          { "F6_E2M3", 6, CRL_ST_OTHER },
+    { "BF16", 16, CRL_ST_BF16 },
+    { "F16", 16, CRL_ST_F16 },
+    { "F32", 32, CRL_ST_F32 },
+    { "F8_E4M3", 8, CRL_ST_F8_E4M3 },
+    { "BOOL", 8, CRL_ST_OTHER },
+    { "U8", 8, CRL_ST_OTHER },
+    { "I8", 8, CRL_ST_I8 },
+    { "F8_E5M2", 8, CRL_ST_OTHER },
+    { "F8_E8M0", 8, CRL_ST_OTHER },
+    { "F8_E4M3FNUZ", 8, CRL_ST_OTHER },
+    { "F8_E5M2FNUZ", 8, CRL_ST_OTHER },
+    { "I16", 16, CRL_ST_OTHER },
+    { "U16", 16, CRL_ST_OTHER },
+    { "I32", 32, CRL_ST_I32 },
+    { "U32", 32, CRL_ST_OTHER },
+    { "F64", 64, CRL_ST_OTHER },
+    { "I64", 64, CRL_ST_I64 },
+    { "U64", 64, CRL_ST_OTHER },
+    { "C64", 64, CRL_ST_OTHER },
+    { "F4", 4, CRL_ST_OTHER },
+    { "F6_E2M3", 6, CRL_ST_OTHER },
     { "F6_E3M2", 6, CRL_ST_OTHER },
 };
 
@@ -45,10 +57,15 @@ size_t crl_st_type_bytes(enum crl_st_type type)
     case CRL_ST_F16:
         return 2;
     case CRL_ST_F32:
+    case CRL_ST_I32:
         return 4;
+    case CRL_ST_I64:
+        return 8;
     case CRL_ST_F8_E4M3:
+    case CRL_ST_I8:
         return 1;
     case CRL_ST_OTHER:
+    case CRL_ST_END:
         break;
     }
     return 0;
@@ -65,18 +82,7 @@ char *crl_st_shape_text(char *text, size_t size, size_t n_dim, const uint64_t *d
     return text;
 }
 
-void crl_st_forget(const void *data, uint64_t bytes)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t lo = crl_round_up((uintptr_t)data, page),
-              hi = ((uintptr_t)data + (uintptr_t)bytes) / page * page;
-
-    if (data && lo < hi)
-        madvise((void *)lo, hi - lo, MADV_DONTNEED); /* only a hint: a refusal costs nothing */
-}
-
-/* Files that stand where the weights should be, by how they begin. */
-static const char *impostor(const unsigned char *p, uint64_t size)
+const char *crl_st_impostor(const void *start, size_t len)
 {
     static const struct {
         const char *start, *what;
@@ -86,11 +92,12 @@ static const char *impostor(const unsigned char *p, uint64_t size)
         { "<!DOCTYPE", "a web page, not the weights" },
         { "<html", "a web page, not the weights" },
         { "PK\003\004", "a zip archive (PyTorch?), not a safetensors file" },
+        { "\200\002", "a Python pickle, not a safetensors file" },
     };
 
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         size_t n = strlen(known[i].start);
-        if (size >= n && memcmp(p, known[i].start, n) == 0) return known[i].what;
+        if (len >= n && memcmp(start, known[i].start, n) == 0) return known[i].what;
     }
     return NULL;
 }
@@ -171,7 +178,7 @@ static enum crl_status read_entry(struct crl_st_tensor *t, const json_t *entry, 
                         "%s: tensor %s ends at byte %llu of the data, the file has only %llu", what, t->name,
                         (unsigned long long)end, (unsigned long long)data_bytes);
     t->offset = data_at + begin;
-    t->data = t->bytes ? data + begin : NULL;
+    t->data = data && t->bytes ? data + begin : NULL;
     return CRL_OK;
 }
 
@@ -261,31 +268,39 @@ static enum crl_status read_entries(struct crl_st *s, json_t *doc, const unsigne
     return check_cover(s, data_at, data_bytes, what, err);
 }
 
-static enum crl_status read_header(struct crl_st *s, const unsigned char *p, uint64_t size, const char *what,
-                                   struct crl_err *err)
+/* The length of the header: from the first bytes of the file, of which `have` are at p. */
+static enum crl_status header_size(uint64_t *n, const unsigned char *p, size_t have, uint64_t size,
+                                   const char *what, struct crl_err *err)
 {
-    const char *other = impostor(p, size);
-    enum crl_status st;
-    json_t *doc;
-    uint64_t n;
+    const char *other = crl_st_impostor(p, have);
 
     if (other) return crl_fail(err, CRL_EFORMAT, "%s: this is %s", what, other);
     if (size < 8)
         return crl_fail(err, CRL_EFORMAT, "%s: %llu bytes are too few for a safetensors file", what,
                         (unsigned long long)size);
-    n = crl_le64(p);
-    if (n > CRL_ST_HEADER_MAX)
+    *n = crl_le64(p);
+    if (*n > CRL_ST_HEADER_MAX)
         return crl_fail(err, CRL_EFORMAT, "%s: header of %llu bytes, at most %u are allowed", what,
-                        (unsigned long long)n, CRL_ST_HEADER_MAX);
-    if (n > size - 8)
+                        (unsigned long long)*n, CRL_ST_HEADER_MAX);
+    if (*n > size - 8)
         return crl_fail(err, CRL_EFORMAT, "%s: header of %llu bytes in a file of %llu: truncated", what,
-                        (unsigned long long)n, (unsigned long long)size);
-    if (n == 0 || p[8] != '{')
+                        (unsigned long long)*n, (unsigned long long)size);
+    if (*n == 0 || (have > 8 && p[8] != '{'))
         return crl_fail(err, CRL_EFORMAT, "%s: the header does not begin with {", what);
-    st = crl_json_parse(&doc, (const char *)p + 8, (size_t)n, what, err);
+    return CRL_OK;
+}
+
+/* data: of all tensors, or NULL when they stay in the file. */
+static enum crl_status read_header(struct crl_st *s, const char *text, uint64_t n, const unsigned char *data,
+                                   uint64_t size, const char *what, struct crl_err *err)
+{
+    json_t *doc;
+    enum crl_status st = crl_json_parse(&doc, text, (size_t)n, what, err);
+
     if (st) return st;
+    s->header_hash = crl_hash(text, (size_t)n);
     if (!json_is_object(doc)) st = crl_fail(err, CRL_EFORMAT, "%s: the header is not an object", what);
-    if (!st) st = read_entries(s, doc, p + 8 + n, 8 + n, size - 8 - n, what, err);
+    if (!st) st = read_entries(s, doc, data, 8 + n, size - 8 - n, what, err);
     json_decref(doc);
     return st;
 }
@@ -303,13 +318,36 @@ static enum crl_status st_new(struct crl_st **out, const char *what, struct crl_
     return crl_fail(err, CRL_ENOMEM, "%s: no memory", what);
 }
 
+#define START 64 /* bytes that tell what a file is */
+
+static enum crl_status read_file(struct crl_st *s, const char *path, struct crl_err *err)
+{
+    unsigned char start[START];
+    uint64_t size, n = 0;
+    char *text = NULL;
+    size_t have;
+    enum crl_status st = crl_in_open(&s->in, path, err);
+
+    if (st) return st;
+    size = crl_in_size(s->in);
+    have = size < START ? (size_t)size : START;
+    st = crl_in_read(s->in, 0, start, have, err);
+    if (!st) st = header_size(&n, start, have, size, path, err);
+    if (!st && !(text = crl_alloc((size_t)n, 1)))
+        st = crl_fail(err, CRL_ENOMEM, "%s: no memory for a header of %llu bytes", path,
+                      (unsigned long long)n);
+    if (!st) st = crl_in_read(s->in, 8, text, (size_t)n, err);
+    if (!st) st = read_header(s, text, n, NULL, size, path, err);
+    crl_free(text);
+    return st;
+}
+
 enum crl_status crl_st_open(struct crl_st **out, const char *path, struct crl_err *err)
 {
     struct crl_st *s = NULL;
     enum crl_status st = st_new(&s, path, err);
 
-    if (!st) st = crl_map_open(&s->map, path, err);
-    if (!st) st = read_header(s, s->map.data, s->map.size, path, err);
+    if (!st) st = read_file(s, path, err);
     if (st) {
         crl_st_close(s);
         s = NULL;
@@ -321,10 +359,13 @@ enum crl_status crl_st_open(struct crl_st **out, const char *path, struct crl_er
 enum crl_status crl_st_parse(struct crl_st **out, const void *data, uint64_t size, const char *what,
                              struct crl_err *err)
 {
+    const unsigned char *p = data;
     struct crl_st *s = NULL;
+    uint64_t n = 0;
     enum crl_status st = st_new(&s, what, err);
 
-    if (!st) st = read_header(s, data, size, what, err);
+    if (!st) st = header_size(&n, p, size < START ? (size_t)size : START, size, what, err);
+    if (!st) st = read_header(s, (const char *)p + 8, n, p + 8 + n, size, what, err);
     if (st) {
         crl_st_close(s);
         s = NULL;
@@ -336,7 +377,7 @@ enum crl_status crl_st_parse(struct crl_st **out, const void *data, uint64_t siz
 void crl_st_close(struct crl_st *st)
 {
     if (!st) return;
-    crl_map_close(&st->map);
+    crl_in_close(st->in);
     crl_free(st->names);
     crl_free(st->by_name);
     crl_free(st->tensor);
@@ -347,6 +388,16 @@ void crl_st_close(struct crl_st *st)
 const char *crl_st_path(const struct crl_st *st)
 {
     return st->path;
+}
+
+const struct crl_in *crl_st_in(const struct crl_st *st)
+{
+    return st->in;
+}
+
+uint64_t crl_st_header_hash(const struct crl_st *st)
+{
+    return st->header_hash;
 }
 
 size_t crl_st_count(const struct crl_st *st)

@@ -7,14 +7,13 @@
 #include <math.h>
 #include <string.h>
 
-/* Panels of 8 give 64 adjacent columns of each half of a fused gate-up tensor: two cache lines of BF16. Very
- * long rows take fewer, so that a slab stays below SLAB_BYTES of float32 where it can. */
-#define SLAB_PANELS 8
-#define SLAB_BYTES ((size_t)16 << 20)
+/* A slab of float32 rows and its packed bytes stay in the second-level cache of the core that works on them.
+ * Two panels at least: gate-up matrices go by pairs. */
+#define SLAB_BYTES ((size_t)1 << 20)
 
 static size_t panels_per_slab(const struct crl_weight *w)
 {
-    size_t panel_bytes = (size_t)w->k * CRL_PANEL_ROWS * sizeof(float), n = SLAB_PANELS;
+    size_t panel_bytes = (size_t)w->k * CRL_PANEL_ROWS * sizeof(float), n = 16;
 
     while (n > 2 && n * panel_bytes > SLAB_BYTES) n /= 2;
     return n;
@@ -37,13 +36,15 @@ enum crl_status crl_slabs_new(struct crl_slabs *s, const struct crl_schema *sche
     for (size_t i = 0; i < schema->n_weight; i++) {
         const struct crl_weight *w = &schema->weight[i];
         size_t each = panels_per_slab(w), all = crl_n_panel(w->n);
-        size_t rows = (each < all ? each : all) * CRL_PANEL_ROWS * crl_k_pad(w->k);
+        size_t panels = each < all ? each : all, rows = panels * CRL_PANEL_ROWS * crl_k_pad(w->k);
+        size_t bytes = crl_kind_takes(w->kind, CRL_F32) ? (size_t)w->n * w->k * sizeof(float)
+                                                        : panels * crl_panel_bytes(CRL_BF16, w->k);
         s->first[i] = s->n;
         s->n += (all + each - 1) / each;
         if (rows > s->most_rows) s->most_rows = rows;
+        if (bytes > s->most_bytes) s->most_bytes = bytes; /* no other format is wider */
     }
     s->first[schema->n_weight] = s->n;
-    s->most_bytes = s->most_rows * sizeof(float); /* the widest format is float32 itself */
     return CRL_OK;
 }
 

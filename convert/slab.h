@@ -1,8 +1,8 @@
 /* slab.h - the work of converting and comparing, cut into pieces that any thread may take.
  *
- * A slab is a run of panels of one matrix, a few megabytes of weights: large enough that an input-major
- * tensor is read in whole cache lines, small enough for many threads. Slabs follow the order of the file.
- * What a slab's bytes are depends on the checkpoint, the format and the levels alone, never on who packs it.
+ * A slab is a run of panels of one matrix, about a megabyte of float32: it stays in the cache of the core
+ * that works on it, and there are enough of them for many threads. Slabs follow the order of the file. What a
+ * slab's bytes are depends on the checkpoint, the format and the levels alone, never on who packs it.
  */
 #ifndef CRL_CONVERT_SLAB_H
 #define CRL_CONVERT_SLAB_H

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +17,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* --- faults for tests -------------------------------------------------------------------------------- */
+
+static atomic_size_t n_calls, fail_at;
+
+size_t crl_file_fail_after(size_t n)
+{
+    size_t seen = atomic_exchange(&n_calls, 0);
+
+    atomic_store(&fail_at, n);
+    return seen;
+}
+
+/* True, with errno set, when this call is to fail. */
+static bool fault(int number)
+{
+    size_t k = atomic_fetch_add(&n_calls, 1) + 1, at = atomic_load(&fail_at);
+
+    if (!at || k < at) return false;
+    errno = number;
+    return true;
+}
+
+/* --- reading ----------------------------------------------------------------------------------------- */
+
 static enum crl_status open_regular(const char *path, int *fd, uint64_t *size, struct crl_err *err)
 {
     struct stat st;
 
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = fault(EIO) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (*fd < 0) return crl_fail(err, errno == ENOENT ? CRL_ENOENT : CRL_EIO, "%s: %s", path, strerror(errno));
     if (fstat(*fd, &st) || !S_ISREG(st.st_mode)) {
         close(*fd);
@@ -43,7 +68,7 @@ enum crl_status crl_map_open(struct crl_map *m, const char *path, struct crl_err
     if (st) return st;
     if (size > SIZE_MAX) st = crl_fail(err, CRL_ERANGE, "%s: too large to map", path);
     if (!st && size) {
-        p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
+        p = fault(ENOMEM) ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) st = crl_fail(err, CRL_EIO, "%s: cannot map: %s", path, strerror(errno));
     }
     close(fd);
@@ -77,7 +102,7 @@ enum crl_status crl_file_read(char **data, size_t *len, const char *path, size_t
     if (!st && !(buf = crl_alloc((size_t)size + 1, 1)))
         st = crl_fail(err, CRL_ENOMEM, "%s: no memory for %llu bytes", path, (unsigned long long)size);
     while (!st && done < size) {
-        ssize_t n = read(fd, buf + done, (size_t)size - done);
+        ssize_t n = fault(EIO) ? -1 : read(fd, buf + done, (size_t)size - done);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) st = crl_fail(err, CRL_EIO, "%s: %s", path, strerror(errno));
         else if (n == 0) st = crl_fail(err, CRL_EIO, "%s: shrank while being read", path);
@@ -91,6 +116,100 @@ enum crl_status crl_file_read(char **data, size_t *len, const char *path, size_t
     *data = buf;
     *len = (size_t)size;
     return CRL_OK;
+}
+
+struct crl_in {
+    int fd;
+    char *path;
+    struct stat was; /* at open */
+};
+
+enum crl_status crl_in_open(struct crl_in **out, const char *path, struct crl_err *err)
+{
+    struct crl_in *in = crl_alloc(1, sizeof *in);
+    enum crl_status st = CRL_OK;
+    uint64_t size;
+
+    *out = NULL;
+    if (!in) return crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
+    in->fd = -1;
+    in->path = crl_strdup(path);
+    if (!in->path) st = crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
+    if (!st) st = open_regular(path, &in->fd, &size, err);
+    if (st) in->fd = -1;
+    if (!st && fstat(in->fd, &in->was)) st = crl_fail(err, CRL_EIO, "%s: %s", path, strerror(errno));
+    if (st) {
+        crl_in_close(in);
+        return st;
+    }
+    *out = in;
+    return CRL_OK;
+}
+
+void crl_in_close(struct crl_in *in)
+{
+    if (!in) return;
+    if (in->fd >= 0) close(in->fd);
+    crl_free(in->path);
+    crl_free(in);
+}
+
+const char *crl_in_path(const struct crl_in *in)
+{
+    return in->path;
+}
+
+uint64_t crl_in_size(const struct crl_in *in)
+{
+    return (uint64_t)in->was.st_size;
+}
+
+int64_t crl_in_mtime(const struct crl_in *in)
+{
+    return (int64_t)in->was.st_mtim.tv_sec * 1000000000 + in->was.st_mtim.tv_nsec;
+}
+
+enum crl_status crl_in_read(const struct crl_in *in, uint64_t offset, void *data, size_t len, struct crl_err *err)
+{
+    char *p = data;
+
+    while (len) {
+        ssize_t n = fault(EIO) ? -1 : pread(in->fd, p, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return crl_fail(err, CRL_EIO, "%s: %s", in->path, strerror(errno));
+        if (n == 0) return crl_fail(err, CRL_EIO, "%s: shrank while being read", in->path);
+        p += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return CRL_OK;
+}
+
+enum crl_status crl_in_check(const struct crl_in *in, struct crl_err *err)
+{
+    const struct stat *a = &in->was;
+    struct stat b;
+
+    if (fault(EIO) || stat(in->path, &b)) return crl_fail(err, CRL_EIO, "%s: %s", in->path, strerror(errno));
+    if (a->st_dev == b.st_dev && a->st_ino == b.st_ino && a->st_size == b.st_size &&
+        a->st_mtim.tv_sec == b.st_mtim.tv_sec && a->st_mtim.tv_nsec == b.st_mtim.tv_nsec)
+        return CRL_OK;
+    return crl_fail(err, CRL_EIO, "%s: changed while it was being read", in->path);
+}
+
+enum crl_status crl_in_punch(struct crl_in *in, uint64_t offset, uint64_t len, struct crl_err *err)
+{
+    struct timespec when[2] = { { .tv_nsec = UTIME_OMIT }, in->was.st_mtim };
+    enum crl_status st = CRL_OK;
+    int fd = fault(EIO) ? -1 : open(in->path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0) return crl_fail(err, CRL_EIO, "%s: cannot be written: %s", in->path, strerror(errno));
+    if (fault(EIO) || fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len))
+        st = crl_fail(err, errno == EOPNOTSUPP || errno == ENOSYS ? CRL_EUNSUPPORTED : CRL_EIO,
+                      "%s: its blocks cannot be freed: %s", in->path, strerror(errno));
+    futimens(fd, when); /* the check for changes goes by it */
+    close(fd);
+    return st;
 }
 
 bool crl_file_exists(const char *path)
@@ -121,6 +240,7 @@ struct crl_out {
     int fd;
     char *path;    /* final name */
     char *partial; /* name while being written; NULL once committed */
+    bool keep;     /* close leaves the partial file */
 };
 
 #define PARTIAL ".partial-"
@@ -170,7 +290,7 @@ static void remove_orphans(const char *path)
     if (d) closedir(d);
 }
 
-enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err)
+static enum crl_status out_new(struct crl_out **out, const char *path, struct crl_err *err)
 {
     struct crl_out *o = crl_alloc(1, sizeof *o);
     size_t len = strlen(path) + 40;
@@ -186,18 +306,74 @@ enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_
         crl_out_close(o);
         return crl_fail(err, CRL_ENOMEM, "%s: no memory", path);
     }
+    snprintf(o->partial, len, "%s.partial", path);
+    *out = o;
+    return CRL_OK;
+}
+
+/* Nothing under the partial name is ours. */
+static enum crl_status out_give_up(struct crl_out *o, enum crl_status st)
+{
+    crl_free(o->partial);
+    o->partial = NULL;
+    crl_out_close(o);
+    return st;
+}
+
+enum crl_status crl_out_open(struct crl_out **out, const char *path, struct crl_err *err)
+{
+    struct crl_out *o;
+    enum crl_status st = out_new(&o, path, err);
+
+    *out = NULL;
+    if (st) return st;
     remove_orphans(path);
-    snprintf(o->partial, len, "%s" PARTIAL "%ld", path, (long)getpid());
-    o->fd = open(o->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (o->fd < 0) {
-        enum crl_status st = crl_fail(err, CRL_EIO, "%s: cannot create: %s", o->partial, strerror(errno));
-        crl_free(o->partial);
-        o->partial = NULL;
+    snprintf(o->partial, strlen(path) + 40, "%s" PARTIAL "%ld", path, (long)getpid());
+    o->fd = fault(EACCES) ? -1 : open(o->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (o->fd < 0)
+        return out_give_up(o, crl_fail(err, CRL_EIO, "%s: cannot create: %s", o->partial, strerror(errno)));
+    flock(o->fd, LOCK_EX | LOCK_NB); /* for is_orphan; file systems without locks do without */
+    *out = o;
+    return CRL_OK;
+}
+
+enum crl_status crl_out_open_partial(struct crl_out **out, const char *path, bool keep_old, struct crl_err *err)
+{
+    struct crl_out *o;
+    enum crl_status st = out_new(&o, path, err);
+
+    *out = NULL;
+    if (st) return st;
+    remove_orphans(path);
+    o->fd = fault(EACCES) ? -1 : open(o->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (o->fd < 0)
+        return out_give_up(o, crl_fail(err, CRL_EIO, "%s: cannot create: %s", o->partial, strerror(errno)));
+    if (flock(o->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return out_give_up(o, crl_fail(err, CRL_EFULL, "%s: another process is writing it", o->partial));
+    if (!keep_old && (fault(EIO) || ftruncate(o->fd, 0))) {
+        st = crl_fail(err, CRL_EIO, "%s: %s", o->partial, strerror(errno));
         crl_out_close(o);
         return st;
     }
-    flock(o->fd, LOCK_EX | LOCK_NB); /* for is_orphan; file systems without locks do without */
     *out = o;
+    return CRL_OK;
+}
+
+void crl_out_keep(struct crl_out *out)
+{
+    out->keep = true;
+}
+
+uint64_t crl_out_size(const struct crl_out *out)
+{
+    struct stat st;
+
+    return fstat(out->fd, &st) ? 0 : (uint64_t)st.st_size;
+}
+
+enum crl_status crl_out_sync(struct crl_out *out, struct crl_err *err)
+{
+    if (fault(EIO) || fdatasync(out->fd)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
     return CRL_OK;
 }
 
@@ -206,7 +382,7 @@ enum crl_status crl_out_write(struct crl_out *out, uint64_t offset, const void *
     const char *p = data;
 
     while (len) {
-        ssize_t n = pwrite(out->fd, p, len, (off_t)offset);
+        ssize_t n = fault(ENOSPC) ? -1 : pwrite(out->fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
             return crl_fail(err, errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? CRL_EFULL : CRL_EIO,
@@ -223,7 +399,7 @@ enum crl_status crl_out_read(struct crl_out *out, uint64_t offset, void *data, s
     char *p = data;
 
     while (len) {
-        ssize_t n = pread(out->fd, p, len, (off_t)offset);
+        ssize_t n = fault(EIO) ? -1 : pread(out->fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
         if (n == 0) return crl_fail(err, CRL_EIO, "%s: shrank while being written", out->path);
@@ -236,24 +412,40 @@ enum crl_status crl_out_read(struct crl_out *out, uint64_t offset, void *data, s
 
 enum crl_status crl_out_resize(struct crl_out *out, uint64_t size, struct crl_err *err)
 {
-    if (size > INT64_MAX || ftruncate(out->fd, (off_t)size))
+    if (size > INT64_MAX || fault(ENOSPC) || ftruncate(out->fd, (off_t)size))
         return crl_fail(err, size > INT64_MAX || errno == EFBIG || errno == ENOSPC ? CRL_EFULL : CRL_EIO,
                         "%s: cannot make a file of %llu bytes: %s", out->path, (unsigned long long)size,
                         size > INT64_MAX ? strerror(EFBIG) : strerror(errno));
     return CRL_OK;
 }
 
+/* The new name survives a power cut. The file is whole whether or not this works. */
+static void sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? crl_memdup0(path, (size_t)(slash - path) + 1) : crl_strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    crl_free(folder);
+}
+
 enum crl_status crl_out_commit(struct crl_out *out, struct crl_err *err)
 {
-    if (fsync(out->fd)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+    if (fault(EIO) || fsync(out->fd)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
     if (close(out->fd)) {
         out->fd = -1;
         return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
     }
     out->fd = -1;
-    if (rename(out->partial, out->path)) return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
+    if (fault(EIO) || rename(out->partial, out->path))
+        return crl_fail(err, CRL_EIO, "%s: %s", out->path, strerror(errno));
     crl_free(out->partial);
     out->partial = NULL;
+    sync_folder(out->path);
     return CRL_OK;
 }
 
@@ -261,7 +453,7 @@ void crl_out_close(struct crl_out *out)
 {
     if (!out) return;
     if (out->fd >= 0) close(out->fd);
-    if (out->partial) unlink(out->partial);
+    if (out->partial && !out->keep) unlink(out->partial);
     crl_free(out->partial);
     crl_free(out->path);
     crl_free(out);

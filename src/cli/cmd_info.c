@@ -156,7 +156,7 @@ static void print_ckpt_tensors(const struct crl_ckpt *ck, size_t n)
 static void print_ckpt(const struct args *a, const struct crl_ckpt *ck, const struct crl_ckpt_facts *f,
                        const struct crl_totals *totals)
 {
-    static const char *const type[] = { "other types", "BF16", "F16", "F32", "F8_E4M3" };
+    static const char *const type[] = { "other types", "BF16", "F16", "F32", "F8_E4M3", "I8", "I32", "I64" };
     const struct crl_notes *notes = crl_ckpt_notes(ck);
     char t[2][CRL_CLI_TEXT];
 

@@ -72,7 +72,7 @@ static void type_not_read_is_kept_by_name(void **state)
 
     (void)state;
     assert_int_equal(
-        parse(&st, "{" T("a", "I64", "[1]", 0, 8) "," T("f", "F4", "[3,2]", 8, 11) "}", 11, &err), CRL_OK);
+        parse(&st, "{" T("a", "U64", "[1]", 0, 8) "," T("f", "F4", "[3,2]", 8, 11) "}", 11, &err), CRL_OK);
     assert_int_equal(crl_st_find(st, "a")->type, CRL_ST_OTHER);
     assert_string_equal(crl_st_find(st, "f")->type_name, "F4");
     crl_st_close(st);
