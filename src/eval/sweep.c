@@ -57,7 +57,7 @@ double crl_log_sum_exp(const struct crl_kernels *k, float *logits, size_t n)
     for (size_t at = 0; at < n; at += SUM_BLOCK) {
         float old = max, part = 0;
 
-        k->softmax(logits + at, n - at < SUM_BLOCK ? n - at : SUM_BLOCK, 1, &max, &part);
+        k->softmax(logits + at, n - at < SUM_BLOCK ? n - at : SUM_BLOCK, 1, false, &max, &part);
         sum = (at ? sum * exp((double)old - (double)max) : 0) + (double)part;
     }
     return (double)max + log(sum);
