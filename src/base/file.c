@@ -55,27 +55,40 @@ static enum crl_status open_regular(const char *path, int *fd, uint64_t *size, s
     return CRL_OK;
 }
 
-enum crl_status crl_map_open(struct crl_map *m, const char *path, struct crl_err *err)
+enum crl_status crl_map_open_keep(struct crl_map *m, int *fd, const char *path, struct crl_err *err)
 {
     enum crl_status st;
     uint64_t size;
     void *p = NULL;
-    int fd;
+    int f;
 
     m->data = NULL;
     m->size = 0;
-    st = open_regular(path, &fd, &size, err);
+    *fd = -1;
+    st = open_regular(path, &f, &size, err);
     if (st) return st;
     if (size > SIZE_MAX) st = crl_fail(err, CRL_ERANGE, "%s: too large to map", path);
     if (!st && size) {
-        p = fault(ENOMEM) ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
+        p = fault(ENOMEM) ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, f, 0);
         if (p == MAP_FAILED) st = crl_fail(err, CRL_EIO, "%s: cannot map: %s", path, strerror(errno));
     }
-    close(fd);
-    if (st) return st;
+    if (st) {
+        close(f);
+        return st;
+    }
     m->data = p;
     m->size = size;
+    *fd = f;
     return CRL_OK;
+}
+
+enum crl_status crl_map_open(struct crl_map *m, const char *path, struct crl_err *err)
+{
+    int fd;
+    enum crl_status st = crl_map_open_keep(m, &fd, path, err);
+
+    if (!st) close(fd);
+    return st;
 }
 
 void crl_map_close(struct crl_map *m)

@@ -15,6 +15,10 @@ struct crl_map {
 enum crl_status crl_map_open(struct crl_map *m, const char *path, struct crl_err *err);
 void crl_map_close(struct crl_map *m);
 
+/* The same, and the descriptor stays open in *fd: what is read through it later is the file that was mapped, whatever
+ * its name stands for by then. The caller closes it. */
+enum crl_status crl_map_open_keep(struct crl_map *m, int *fd, const char *path, struct crl_err *err);
+
 /* Read a regular file of at most `most` bytes into fresh memory with a zero byte after it (crl_free). */
 enum crl_status crl_file_read(char **data, size_t *len, const char *path, size_t most, struct crl_err *err);
 

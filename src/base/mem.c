@@ -121,32 +121,57 @@ void *crl_arena_take(struct crl_arena *a, size_t n, size_t size)
     return p;
 }
 
-static void *map_anonymous(size_t bytes, int extra_flags)
+/* Mapped so that it begins at a multiple of `align`; what lies before and behind goes back. */
+static unsigned char *map_aligned(size_t bytes, size_t align)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | extra_flags,
-                   -1, 0);
+    size_t more = align > (size_t)sysconf(_SC_PAGESIZE) ? align : 0, before;
+    unsigned char *p;
+
+    if (bytes > SIZE_MAX - more) return NULL;
+    p = mmap(NULL, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (!more) return p;
+    before = (align - (uintptr_t)p % align) % align;
+    if (before) munmap(p, before);
+    munmap(p + before + bytes, more - before);
+    return p + before;
+}
+
+/* Reserved at once, so that a pool too small is noticed here. */
+static unsigned char *map_pool(size_t bytes)
+{
+#ifdef MAP_HUGETLB
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
+#else
+    (void)bytes;
+    return NULL;
+#endif
 }
 
 enum crl_status crl_region_new(struct crl_region *r, size_t bytes, int node, unsigned flags, struct crl_err *err)
 {
     bool want_huge = (flags & CRL_HUGE_TRY) && bytes >= HUGE_BYTES;
-    size_t page = want_huge ? HUGE_BYTES : (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = want_huge ? HUGE_BYTES : (size_t)sysconf(_SC_PAGESIZE), size;
+    bool refused = refuse();
+    enum crl_status st = CRL_OK;
 
     memset(r, 0, sizeof *r);
     r->node = CRL_NODE_ANY;
     if (bytes > SIZE_MAX - page) return crl_fail(err, CRL_ERANGE, "a region of %zu bytes cannot be mapped", bytes);
-    r->size = crl_round_up(bytes ? bytes : 1, page);
-    r->base = refuse() ? NULL : map_anonymous(r->size, 0);
-    if (!r->base) {
-        size_t size = r->size;
-        r->size = 0;
-        return crl_fail(err, CRL_ENOMEM, "no memory for a region of %zu bytes", size);
-    }
-    if (want_huge) r->huge = madvise(r->base, r->size, MADV_HUGEPAGE) == 0;
-    if (node >= 0 && !crl_bind_memory(r->base, r->size, (unsigned)node, NULL)) r->node = node;
-    return CRL_OK;
+    size = crl_round_up(bytes ? bytes : 1, page);
+    if (want_huge && (flags & CRL_HUGE_POOL) && !refused) r->base = map_pool(size);
+    r->pool = r->huge = r->base != NULL;
+    if (!r->base && !refused) r->base = map_aligned(size, page);
+    if (!r->base) return crl_fail(err, CRL_ENOMEM, "no memory for a region of %zu bytes", size);
+    r->size = size;
+    if (want_huge && !r->pool) r->huge = madvise(r->base, r->size, MADV_HUGEPAGE) == 0;
+    if (node == CRL_NODE_ANY) return CRL_OK;
+    st = crl_bind_memory(r->base, r->size, (unsigned)node, err);
+    if (st) crl_region_free(r);
+    else r->node = node;
+    return st;
 }
 
 void crl_region_free(struct crl_region *r)

@@ -55,20 +55,24 @@ void *crl_arena_take(struct crl_arena *a, size_t n, size_t size);
 
 enum crl_region_flags {
     CRL_REGION_PLAIN = 0,
-    CRL_HUGE_TRY = 1 /* ask for huge pages, take small ones when refused */
+    CRL_HUGE_TRY = 1, /* ask for huge pages, take small ones when refused */
+    CRL_HUGE_POOL = 2 /* first from the system's pool of them: only when that is known to have enough on the node, for a
+                         bound region whose pool runs dry is a fatal fault at first touch */
 };
 
 struct crl_region {
     unsigned char *base; /* page aligned, zero filled on first touch */
     size_t size;         /* bytes mapped */
     int node;            /* the system's number of the NUMA node it is bound to, -1 for none */
-    bool huge;           /* explicit huge pages were granted */
+    bool huge;           /* huge pages were granted */
+    bool pool;           /* from the pool */
 };
 
 #define CRL_NODE_ANY (-1)
 
-/* Map `bytes` of anonymous memory for `node` (or CRL_NODE_ANY) without touching it. The binding happens before first
- * touch; where the system forbids binding the region is unbound and node is -1. */
+/* Map `bytes` of anonymous memory without touching it, bound to the node with the system number `node` (or to none:
+ * CRL_NODE_ANY). The region begins at a huge page when it is long enough for one. CRL_EUNSUPPORTED or CRL_ERANGE when the
+ * system does not bind (base/topo.h). */
 enum crl_status crl_region_new(struct crl_region *r, size_t bytes, int node, unsigned flags, struct crl_err *err);
 void crl_region_free(struct crl_region *r);
 

@@ -7,6 +7,7 @@
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,14 +17,23 @@
 #define SPINS_OWN_CORE 4096
 #define SPINS_SHARED_CORE 16
 
-struct crl_team {
-    unsigned n;
-    bool pin;
-    unsigned spins; /* before a waiting member yields */
-    int cpu[CRL_TEAM_MAX]; /* the core of member i */
+/* Where some wait for each other: the last one to arrive starts a new epoch. */
+struct meeting {
     _Alignas(CRL_ALIGN) atomic_uint arrived;
     _Alignas(CRL_ALIGN) atomic_uint epoch;
-    _Alignas(CRL_ALIGN) atomic_size_t next; /* crl_team_each hands out units here */
+};
+
+struct crl_team {
+    unsigned n;
+    unsigned n_node;
+    bool pin;
+    unsigned spins; /* before a waiting member yields */
+    int cpu[CRL_TEAM_MAX]; /* the core of member i, -1 for none */
+    uint8_t node[CRL_TEAM_MAX];                  /* the group of member i */
+    unsigned first[CRL_TEAM_NODES_MAX + 1];      /* first member of each group */
+    struct meeting meeting[CRL_TEAM_NODES_MAX];  /* of the members of a group */
+    struct meeting machine;                      /* of the groups, one member for each */
+    _Alignas(CRL_ALIGN) atomic_size_t next;      /* crl_team_each hands out units here */
 };
 
 /* Quota of the control group in cores, rounded up; 0 when there is none. */
@@ -75,6 +85,58 @@ enum crl_status crl_team_new(struct crl_team **team, unsigned n_threads, bool pi
     t->n = n_threads ? n_threads : have;
     t->spins = t->n <= have ? SPINS_OWN_CORE : SPINS_SHARED_CORE;
     t->pin = pin && t->n <= have; /* more members than cores: the system shares them out better than we would */
+    t->n_node = 1;
+    t->first[1] = t->n;
+    *team = t;
+    return CRL_OK;
+}
+
+/* Threads the system really starts when n are asked for (thread limits of the environment). */
+static unsigned threads_granted(unsigned n)
+{
+    unsigned got = 1;
+
+    omp_set_dynamic(0);
+#pragma omp parallel num_threads(n)
+    {
+#pragma omp master
+        got = (unsigned)omp_get_num_threads();
+    }
+    return got;
+}
+
+static bool seats_in_order(const struct crl_seat *seat, unsigned n)
+{
+    bool good = n && n <= CRL_TEAM_MAX && seat[0].node == 0 && seat[n - 1].node < CRL_TEAM_NODES_MAX;
+
+    for (unsigned i = 1; good && i < n; i++)
+        good = seat[i].node == seat[i - 1].node || seat[i].node == seat[i - 1].node + 1;
+    return good;
+}
+
+enum crl_status crl_team_seated(struct crl_team **team, const struct crl_seat *seat, unsigned n, struct crl_err *err)
+{
+    struct crl_team *t;
+    unsigned have = usable(NULL, CRL_TEAM_MAX), granted;
+
+    *team = NULL;
+    if (!seats_in_order(seat, n))
+        return crl_fail(err, CRL_ERANGE, "%u threads cannot be grouped by node: 1 to %d threads on at most %d nodes", n,
+                        CRL_TEAM_MAX, CRL_TEAM_NODES_MAX);
+    granted = threads_granted(n);
+    if (granted < n)
+        return crl_fail(err, CRL_EUNSUPPORTED, "%u threads are needed, the system allows %u", n, granted);
+    t = crl_alloc(1, sizeof *t);
+    if (!t) return crl_fail(err, CRL_ENOMEM, "no memory for a thread team");
+    t->n = n;
+    t->spins = n <= have ? SPINS_OWN_CORE : SPINS_SHARED_CORE;
+    for (unsigned i = 0; i < n; i++) {
+        t->cpu[i] = seat[i].cpu;
+        t->pin |= seat[i].cpu >= 0;
+        t->node[i] = (uint8_t)seat[i].node;
+        t->n_node = seat[i].node + 1;
+        t->first[seat[i].node + 1] = i + 1;
+    }
     *team = t;
     return CRL_OK;
 }
@@ -89,10 +151,21 @@ unsigned crl_team_size(const struct crl_team *team)
     return team->n;
 }
 
+unsigned crl_team_nodes(const struct crl_team *team)
+{
+    return team->n_node;
+}
+
+unsigned crl_team_node_size(const struct crl_team *team, unsigned node)
+{
+    return team->first[node + 1] - team->first[node];
+}
+
 static void pin_self(const struct crl_team *t, unsigned id)
 {
     cpu_set_t set;
 
+    if (t->cpu[id] < 0) return;
     CPU_ZERO(&set);
     CPU_SET(t->cpu[id], &set);
     sched_setaffinity(0, sizeof set, &set); /* refused in some containers: then the member floats */
@@ -103,8 +176,22 @@ static void unpin_self(const struct crl_team *t)
     cpu_set_t set;
 
     CPU_ZERO(&set);
-    for (unsigned i = 0; i < t->n; i++) CPU_SET(t->cpu[i], &set);
+    for (unsigned i = 0; i < t->n; i++)
+        if (t->cpu[i] >= 0) CPU_SET(t->cpu[i], &set);
     sched_setaffinity(0, sizeof set, &set);
+}
+
+/* A team without seats may run with fewer members than it has; one with seats never does. */
+static struct crl_member member_of(struct crl_team *t, unsigned id, unsigned n)
+{
+    struct crl_member me = { t, id, n, 0, 1, id, n };
+
+    if (t->n_node == 1) return me;
+    me.node = t->node[id];
+    me.n_node = t->n_node;
+    me.node_id = id - t->first[me.node];
+    me.node_n = crl_team_node_size(t, me.node);
+    return me;
 }
 
 void crl_team_run(struct crl_team *team, crl_team_fn *fn, void *ctx)
@@ -115,7 +202,7 @@ void crl_team_run(struct crl_team *team, crl_team_fn *fn, void *ctx)
     omp_set_dynamic(0);
 #pragma omp parallel num_threads(team->n)
     {
-        struct crl_member me = { team, (unsigned)omp_get_thread_num(), (unsigned)omp_get_num_threads() };
+        struct crl_member me = member_of(team, (unsigned)omp_get_thread_num(), (unsigned)omp_get_num_threads());
 
         if (team->pin) pin_self(team, me.id);
         fn(&me, ctx);
@@ -133,22 +220,60 @@ static inline void relax(void)
 #endif
 }
 
-void crl_team_barrier(const struct crl_member *me)
+static void wait_for(const struct crl_team *t, const struct meeting *m, unsigned epoch)
 {
-    struct crl_team *t = me->team;
-    unsigned epoch, spins = 0;
+    unsigned spins = 0;
 
-    if (me->n == 1) return;
-    epoch = atomic_load_explicit(&t->epoch, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == me->n) {
-        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->epoch, epoch + 1, memory_order_release);
-        return;
-    }
-    while (atomic_load_explicit(&t->epoch, memory_order_acquire) == epoch) {
+    while (atomic_load_explicit(&m->epoch, memory_order_acquire) == epoch) {
         relax();
         if (++spins % t->spins == 0) sched_yield();
     }
+}
+
+/* True for the last of n to arrive, who then lets the others go; *epoch is the one that ends here. */
+static bool last_of(struct meeting *m, unsigned n, unsigned *epoch)
+{
+    *epoch = atomic_load_explicit(&m->epoch, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) + 1 < n) return false;
+    atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
+    return true;
+}
+
+static void let_go(struct meeting *m, unsigned epoch)
+{
+    atomic_store_explicit(&m->epoch, epoch + 1, memory_order_release);
+}
+
+void crl_team_barrier_node(const struct crl_member *me)
+{
+    struct crl_team *t = me->team;
+    struct meeting *m = &t->meeting[me->node];
+    unsigned epoch;
+
+    if (me->node_n == 1) return;
+    if (last_of(m, me->node_n, &epoch)) let_go(m, epoch);
+    else wait_for(t, m, epoch);
+}
+
+/* The last of a group meets the last ones of the other groups while its own group waits: two short lines of cache
+ * traffic in place of one that all sockets fight for. */
+void crl_team_barrier(const struct crl_member *me)
+{
+    struct crl_team *t = me->team;
+    struct meeting *m = &t->meeting[me->node];
+    unsigned epoch, machine;
+
+    if (me->n_node == 1) {
+        crl_team_barrier_node(me);
+        return;
+    }
+    if (!last_of(m, me->node_n, &epoch)) {
+        wait_for(t, m, epoch);
+        return;
+    }
+    if (last_of(&t->machine, me->n_node, &machine)) let_go(&t->machine, machine);
+    else wait_for(t, &t->machine, machine);
+    let_go(m, epoch);
 }
 
 struct each {

@@ -203,7 +203,7 @@ static void ranges_cover_everything_once(void **state)
     for (unsigned n = 1; n < 9; n++) {
         size_t next = 0, lo, hi;
         for (unsigned id = 0; id < n; id++) {
-            struct crl_member me = { NULL, id, n };
+            struct crl_member me = { .id = id, .n = n };
             crl_team_range(&me, 13, &lo, &hi);
             assert_int_equal(lo, next);
             next = hi;
