@@ -56,15 +56,29 @@ bool crl_mat_bytes(enum crl_format f, uint64_t n, uint64_t k, uint64_t *bytes)
     return crl_add_u64(body, crl_mat_header_bytes(f), bytes);
 }
 
-void crl_mat_bind(struct crl_mat *m, enum crl_format f, size_t n, size_t k, const void *data)
+void crl_mat_bind_at(struct crl_mat *m, enum crl_format f, size_t n, size_t k, const void *header, const void *panel,
+                     bool late)
 {
     memset(m, 0, sizeof *m);
     m->format = f;
     m->n = n;
     m->k = k;
-    m->panel = (const unsigned char *)data + crl_mat_header_bytes(f);
+    m->panel = panel;
     m->panel_bytes = crl_panel_bytes(f, k);
-    if (f == CRL_Q4) memcpy(m->level, data, sizeof m->level);
+    if (f != CRL_Q4) return;
+    m->late = header;
+    if (!late) crl_mat_late(m);
+}
+
+void crl_mat_late(struct crl_mat *m)
+{
+    if (m->late) memcpy(m->level, m->late, sizeof m->level);
+    m->late = NULL;
+}
+
+void crl_mat_bind(struct crl_mat *m, enum crl_format f, size_t n, size_t k, const void *data)
+{
+    crl_mat_bind_at(m, f, n, k, data, (const unsigned char *)data + crl_mat_header_bytes(f), false);
 }
 
 void crl_mat_header_put(enum crl_format f, void *header, const int8_t level[16])

@@ -38,6 +38,7 @@ struct crl_mat {
     size_t panel_bytes;         /* from one panel to the next (F32: bytes of 16 rows) */
     int8_t level[16];           /* Q4 only */
     size_t ahead;               /* what is read next lies so many bytes behind each panel; 0: nothing is known of it */
+    const unsigned char *late;  /* Q4: where the levels are still to be read from, by crl_mat_late; else NULL */
 };
 
 /* "f32", "bf16", "q8", "q4"; NULL or false for what is none. */
@@ -65,6 +66,14 @@ bool crl_mat_bytes(enum crl_format f, uint64_t n, uint64_t k, uint64_t *bytes);
 
 /* Bind `m` to the packed bytes at `data` (64-byte aligned, crl_mat_bytes long). */
 void crl_mat_bind(struct crl_mat *m, enum crl_format f, size_t n, size_t k, const void *data);
+
+/* The same with header and panels apart: `panel` is where panel 0 is or would be, when only later ones are there.
+ * late: leave the header unread for now, it lies in a file that nobody has touched yet. */
+void crl_mat_bind_at(struct crl_mat *m, enum crl_format f, size_t n, size_t k, const void *header, const void *panel,
+                     bool late);
+
+/* Read the levels if that was put off. Changes `m` alone, so everyone calls it on a copy. */
+void crl_mat_late(struct crl_mat *m);
 
 /* Quantise one panel: rows[i] is row i of the panel, k floats, or NULL for a padding row. `panel` receives
  * crl_panel_bytes. level: the 16 levels of the matrix for Q4, else ignored. Non-finite weights are taken as 0 and

@@ -1,5 +1,6 @@
 /* pack.c - reading a packed file. Everything docs/format.md, section 9, lists is checked here, in that order;
  * the functions after open trust it. */
+#define _GNU_SOURCE
 #include "store/pack.h"
 
 #include "base/bytes.h"
@@ -11,9 +12,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct crl_pack {
     struct crl_map map;       /* file opened by path */
+    int fd;                   /* of that file, else -1 */
     struct crl_region region; /* image taken over from a packer */
     const unsigned char *data;
     uint64_t size;
@@ -336,6 +340,7 @@ static enum crl_status pack_new(struct crl_pack **out, const char *name, struct 
 {
     struct crl_pack *p = crl_alloc(1, sizeof *p);
 
+    if (p) p->fd = -1;
     if (p) p->name = crl_strdup(name);
     if (!p || !p->name) {
         crl_pack_close(p);
@@ -350,7 +355,7 @@ enum crl_status crl_pack_open(struct crl_pack **out, const char *path, struct cr
     struct crl_pack *p = NULL;
     enum crl_status st = pack_new(&p, path, err);
 
-    if (!st) st = crl_map_open(&p->map, path, err);
+    if (!st) st = crl_map_open_keep(&p->map, &p->fd, path, err);
     if (!st) {
         p->data = p->map.data;
         p->size = p->map.size;
@@ -397,6 +402,7 @@ void crl_pack_close(struct crl_pack *p)
     crl_layout_free(p->layout);
     crl_schema_free(p->schema);
     crl_map_close(&p->map);
+    if (p->fd >= 0) close(p->fd);
     crl_region_free(&p->region);
     crl_free(p->name);
     crl_free(p);
@@ -434,6 +440,18 @@ uint64_t crl_pack_size(const struct crl_pack *p)
     return p->size;
 }
 
+int crl_pack_fd(const struct crl_pack *p)
+{
+    return p->fd;
+}
+
+void crl_pack_drop(struct crl_pack *p, size_t extent)
+{
+    const struct crl_place *x = &p->layout->extent[extent];
+
+    if (p->region.base) madvise(p->region.base + x->offset, (size_t)x->size, MADV_DONTNEED);
+}
+
 const unsigned char *crl_pack_section(const struct crl_pack *p, enum crl_section kind, size_t *len)
 {
     bool there = (unsigned)kind < CRL_SECTION_END && p->layout->section[kind].size;
@@ -450,6 +468,11 @@ const struct crl_place *crl_pack_extent(const struct crl_pack *p, size_t extent)
 enum crl_format crl_pack_format(const struct crl_pack *p, size_t weight)
 {
     return p->layout->format[weight];
+}
+
+const enum crl_format *crl_pack_formats(const struct crl_pack *p)
+{
+    return p->layout->format;
 }
 
 uint64_t crl_pack_weight_offset(const struct crl_pack *p, size_t weight)

@@ -56,6 +56,13 @@ const char *crl_pack_recipe(const struct crl_pack *p); /* "q4" */
 const unsigned char *crl_pack_data(const struct crl_pack *p); /* the whole file */
 uint64_t crl_pack_size(const struct crl_pack *p);
 
+/* Descriptor of the file, -1 for a pack in memory; crl_pack_close closes it. */
+int crl_pack_fd(const struct crl_pack *p);
+
+/* The weights are needed here no more, for they have been copied: give the memory of extent `extent` back. Does nothing
+ * for a file, whose pages are not ours. */
+void crl_pack_drop(struct crl_pack *p, size_t extent);
+
 /* Content of a section, borrowed, not zero terminated; NULL and *len 0 when the file has none such. */
 const unsigned char *crl_pack_section(const struct crl_pack *p, enum crl_section kind, size_t *len);
 
@@ -64,6 +71,7 @@ const struct crl_place *crl_pack_extent(const struct crl_pack *p, size_t extent)
 
 /* Matrix i of crl_pack_schema(p)->n_weight: its format, and its place inside its extent in bytes. */
 enum crl_format crl_pack_format(const struct crl_pack *p, size_t weight);
+const enum crl_format *crl_pack_formats(const struct crl_pack *p); /* of all matrices */
 uint64_t crl_pack_weight_offset(const struct crl_pack *p, size_t weight);
 uint64_t crl_pack_weight_bytes(const struct crl_pack *p, size_t weight);
 
