@@ -4,7 +4,8 @@
  * within 1e-4 of the reference (norm of the difference over norm) and name the same best token where the reference's
  * margin exceeds the error. Where the case has them, the stream after each layer and the experts chosen are compared
  * too. Feeding in pieces of 1, 3 and 8, 1 to 3 threads, and decoding beside other sessions must give the same
- * bits, as must passes of several sessions that hand their logits out. Decoding must not allocate.
+ * bits, as must passes of several sessions that hand their logits out, and weights placed in every mode on pretended
+ * machines of one to four nodes. Decoding must not allocate.
  *
  * golden_logits [--quick] [FOLDER CASE...]: all cases of $srcdir/tests/golden/model by default; --quick runs each case
  * once, which is what the mutation tests need. Exit code 1 when a case fails. */
@@ -380,10 +381,12 @@ static void count_allocations(const struct golden *g, struct crl_engine *e, cons
     free(logits);
 }
 
-static struct crl_engine *engine_of(const struct golden *g, const char *dir, unsigned threads, size_t batch)
+static struct crl_engine *placed_engine(const struct golden *g, const char *dir, unsigned threads, size_t batch,
+                                        const char *numa, const char *topology)
 {
     struct crl_convert_options convert = { .jobs = 1 };
-    struct crl_engine_options options = { .threads = threads, .batch_max = batch, .no_pin = true };
+    struct crl_engine_options options = { .threads = threads, .batch_max = batch, .no_pin = true, .numa = numa,
+                                          .topology = topology };
     struct crl_err err = { "" };
     struct crl_recipe recipe;
     struct crl_ckpt *ck = NULL;
@@ -397,6 +400,50 @@ static struct crl_engine *engine_of(const struct golden *g, const char *dir, uns
     if (st) fail(g, err.text);
     crl_ckpt_close(ck);
     return e;
+}
+
+static struct crl_engine *engine_of(const struct golden *g, const char *dir, unsigned threads, size_t batch)
+{
+    return placed_engine(g, dir, threads, batch, NULL, NULL);
+}
+
+/* Machines that are not there, a third of them in each case; sides of one, two, and one and a half nodes; fewer kv heads than nodes. */
+static const struct machine {
+    const char *topology, *numa;
+    unsigned threads, nodes;
+} machines[] = {
+    { "package:2 [numa(memory=64GiB)] core:2 pu:1", "experts", 4, 2 },
+    { "package:2 [numa(memory=64GiB)] core:2 pu:1", "experts", 3, 2 },
+    { "package:2 [numa(memory=64GiB)] core:2 pu:1", "rows", 4, 2 },
+    { "package:2 [numa(memory=64GiB)] core:2 pu:1", "interleave", 2, 2 },
+    { "package:2 [numa(memory=64GiB)] core:2 pu:1", "off", 3, 2 },
+    { "package:3 [numa(memory=64GiB)] core:1 pu:1", "experts", 3, 3 },
+    { "package:3 [numa(memory=64GiB)] core:1 pu:1", "rows", 3, 3 },
+    { "package:2 die:2 [numa(memory=64GiB)] core:1 pu:1", "experts", 4, 4 },
+    { "package:4 [numa(memory=64GiB)] core:1 pu:1", "rows", 4, 4 },
+    { "package:1 [numa(memory=64GiB)] core:2 pu:1", "experts", 2, 1 },
+};
+
+static void compare_machines(const struct golden *g, const char *dir, const int32_t *ids, const float *whole)
+{
+    for (size_t i = (unsigned char)g->name[0] % 3; i < sizeof machines / sizeof *machines; i += 3) {
+        const struct machine *m = &machines[i];
+        struct crl_engine *e = placed_engine(g, dir, m->threads, 64, m->numa, m->topology);
+        struct crl_engine_info info;
+        char text[160];
+
+        if (!e) return;
+        crl_engine_info(e, &info);
+        snprintf(text, sizeof text, "mode %s, %u threads on %u nodes: other bits", m->numa, m->threads, m->nodes);
+        if (info.nodes != m->nodes || strcmp(info.numa, m->numa)) fail(g, "another mode or machine than asked for");
+        for (size_t piece = 1; piece <= g->n_tok; piece += g->n_tok - 1) {
+            float *again = feed_in_pieces(g, e, ids, piece);
+            if (memcmp(again, whole, g->n_tok * g->vocab * sizeof *again)) fail(g, text);
+            free(again);
+        }
+        compare_batched(g, e, ids, whole);
+        crl_engine_close(e);
+    }
 }
 
 static void run_case(const struct golden *g, bool quick)
@@ -430,6 +477,7 @@ static void run_case(const struct golden *g, bool quick)
         if (!quick) compare_batched(g, e, ids, whole);
         if (!quick) compare_passes(g, e, ids, whole);
         if (!quick && threads == 1) count_allocations(g, e, ids);
+        if (!quick && threads == 2) compare_machines(g, dir, ids, whole);
         free(whole);
         crl_engine_close(e);
     }

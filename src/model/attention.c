@@ -33,19 +33,24 @@ static void overlap(size_t lo, size_t hi, size_t from, size_t n, size_t *a, size
     if (*b > n) *b = n;
 }
 
-/* q, k and v as one list of panels, cut evenly. */
+/* The node's panels of q, k and v as one list, cut evenly among its members. */
 static void project_qkv(struct crl_forward *f, const struct crl_member *me, const struct crl_layer *l,
                         const struct crl_rows *x)
 {
-    size_t nq = crl_n_panel(l->q.n), nkv = crl_n_panel(l->k.n), lo, hi, a, b;
+    const struct crl_stripe *part[] = { &l->q, &l->k, &l->v };
+    const float *bias[] = { l->q_bias, l->k_bias, l->v_bias };
+    float *to[] = { f->q, f->k, f->v };
+    size_t n = 0, at = 0, lo, hi, a, b;
 
-    crl_team_range(me, nq + 2 * nkv, &lo, &hi);
-    overlap(lo, hi, 0, nq, &a, &b);
-    project(f, f->q, f->q_stride, x, &l->q, l->q_bias, a, b);
-    overlap(lo, hi, nq, nkv, &a, &b);
-    project(f, f->k, f->kv_stride, x, &l->k, l->k_bias, a, b);
-    overlap(lo, hi, nq + nkv, nkv, &a, &b);
-    project(f, f->v, f->kv_stride, x, &l->v, l->v_bias, a, b);
+    for (int i = 0; i < 3; i++) n += part[i]->hi - part[i]->lo;
+    crl_part(n, me->node_id, me->node_n, &lo, &hi);
+    for (int i = 0; i < 3; i++) {
+        n = part[i]->hi - part[i]->lo;
+        overlap(lo, hi, at, n, &a, &b);
+        project(f, to[i], i ? f->kv_stride : f->q_stride, x, &part[i]->mat, bias[i], part[i]->lo + a, part[i]->lo + b);
+        crl_count_read(f, me, &part[i]->mat, b - a);
+        at += n;
+    }
 }
 
 /* Position of token i in the key of kv head g, which goes to the cache with its value. */
@@ -56,7 +61,7 @@ static void place_key(struct crl_forward *f, uint32_t layer, size_t i, size_t g)
     size_t d = cfg->d_head;
     float *k = f->k + i * f->kv_stride + g * d;
 
-    if (f->model->layer[layer].rope) {
+    if (cfg->uses_rope[layer]) {
         f->kern->rotate(k, f->angle + i * d, d / 2);
         if (cfg->qk_norm) f->kern->rms_norm(k, k, NULL, d, cfg->norm_eps);
     }
@@ -70,7 +75,7 @@ static void place_query(const struct crl_forward *f, uint32_t layer, size_t i, s
     size_t d = cfg->d_head;
 
     memcpy(q, f->q + i * f->q_stride + head * d, d * sizeof *q); /* what lies behind stays 0 */
-    if (f->model->layer[layer].rope) {
+    if (cfg->uses_rope[layer]) {
         f->kern->rotate(q, f->angle + i * d, d / 2);
         if (cfg->qk_norm) f->kern->rms_norm(q, q, NULL, d, cfg->norm_eps);
     } else {
@@ -246,24 +251,26 @@ static size_t unit_end(const struct crl_forward *f, uint32_t layer, size_t i)
 
 static void place_and_attend(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
 {
-    size_t n_head = f->model->cfg.n_kv_head, per_kv = f->model->cfg.n_head / n_head, lo, hi, unit = 0;
+    const struct crl_view *v = &f->model->view[me->node]; /* the heads whose cache lies on this node */
+    size_t g0 = v->first_kv_head, g1 = g0 + v->n_kv_head, per_kv = f->model->cfg.n_head / f->model->cfg.n_kv_head;
+    size_t lo, hi, unit = 0;
 
     if (f->m == 1) {
         size_t last = crl_kv_slot(f->token[0].segment->kv, layer, f->token[0].pos), n = slice_keys(last);
         size_t n_slice = last / n + 1;
-        crl_team_range(me, n_head * n_slice, &lo, &hi);
+        crl_part((g1 - g0) * n_slice, me->node_id, me->node_n, &lo, &hi);
         for (size_t i = lo; i < hi; i++)
-            attend_slice(f, me, layer, i / n_slice, i % n_slice, n_slice, n, i > lo && i % n_slice);
+            attend_slice(f, me, layer, g0 + i / n_slice, i % n_slice, n_slice, n, i > lo && i % n_slice);
         return;
     }
-    crl_team_range(me, f->m, &lo, &hi);
+    crl_part(f->m, me->node_id, me->node_n, &lo, &hi);
     for (size_t i = lo; i < hi; i++)
-        for (size_t g = 0; g < n_head; g++) place_key(f, layer, i, g);
-    crl_team_barrier(me);
+        for (size_t g = g0; g < g1; g++) place_key(f, layer, i, g);
+    crl_team_barrier_node(me); /* the node's heads are nobody else's */
     for (size_t i = 0, e; i < f->m; i = e) { /* dealt out in turn: later tokens see more keys */
         e = unit_end(f, layer, i);
-        for (size_t g = 0; g < n_head; g++)
-            if (unit++ % me->n == me->id) attend(f, me, &(struct unit){ layer, i, e, g, (e - i) * per_kv });
+        for (size_t g = g0; g < g1; g++)
+            if (unit++ % me->node_n == me->node_id) attend(f, me, &(struct unit){ layer, i, e, g, (e - i) * per_kv });
     }
 }
 
@@ -286,7 +293,7 @@ static const struct crl_rows *output_rows(struct crl_forward *f, const struct cr
 
 void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
 {
-    const struct crl_layer *l = &f->model->layer[layer];
+    const struct crl_layer *l = crl_layer_of(f, me, layer);
     size_t d = f->model->cfg.d_model, stride = crl_round_up(d, CRL_PANEL_ROWS), lo, hi, end;
     const struct crl_rows *x = crl_norm_stream(f, me, l->attn_norm, l->need_qkv);
 
@@ -297,8 +304,9 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_ATTENTION);
     x = output_rows(f, me, l->need_o);
-    crl_team_range(me, crl_n_panel(d), &lo, &hi);
-    project(f, f->out, stride, x, &l->o, l->o_bias, lo, hi);
+    crl_stripe_range(me, &l->o, &lo, &hi);
+    project(f, f->out, stride, x, &l->o.mat, l->o_bias, lo, hi);
+    crl_count_read(f, me, &l->o.mat, hi - lo);
     end = hi * CRL_PANEL_ROWS < d ? hi * CRL_PANEL_ROWS : d;
     for (size_t i = 0; i < f->m; i++)
         for (size_t j = lo * CRL_PANEL_ROWS; j < end; j++) f->h[i * d + j] += f->out[i * stride + j];

@@ -78,13 +78,15 @@ static size_t widest(const struct crl_config *cfg)
     return cfg->d_ff > cfg->d_ff_dense ? cfg->d_ff : cfg->d_ff_dense;
 }
 
-static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struct crl_config *cfg, size_t batch_max)
+static void take_scratch(struct crl_scratch *s, struct crl_arena *a, const struct crl_config *cfg, size_t batch_max,
+                         unsigned n_node)
 {
     size_t used = cfg->n_expert_used ? cfg->n_expert_used : 1;
 
     s->plan.order = crl_arena_take(a, batch_max, used * sizeof *s->plan.order);
     s->plan.count = crl_arena_take(a, (size_t)cfg->n_expert + 1, sizeof *s->plan.count);
     s->plan.group = crl_arena_take(a, (size_t)cfg->n_expert + 1, sizeof *s->plan.group);
+    s->plan.piece = crl_arena_take(a, (size_t)cfg->n_expert + 4 * ((size_t)n_node + 1), sizeof *s->plan.piece);
     s->own_route = crl_arena_take(a, used, sizeof *s->own_route);
     s->own_weight = crl_arena_take(a, used, sizeof *s->own_weight);
     take_rows(&s->in, a, 1, cfg->d_model);
@@ -123,11 +125,12 @@ static void lay_out(struct crl_forward *f, struct crl_arena *a)
     f->weight = crl_arena_take(a, b, used * sizeof *f->weight);
     take_rows(&f->gathered, a, b * used, cfg->d_model);
     take_rows(&f->mid, a, b * (1 + used), widest(cfg));
+    f->part = f->model->apart ? crl_arena_take(a, b * used, round16(cfg->d_model) * sizeof(float)) : NULL;
     f->logits = cfg->vocab % CRL_PANEL_ROWS ? crl_arena_take(a, b, round16(cfg->vocab) * sizeof(float)) : NULL;
     f->scratch = crl_arena_take(a, crl_team_size(f->team), sizeof *f->scratch);
     for (unsigned i = 0; i < crl_team_size(f->team); i++) {
         struct crl_scratch plan;
-        take_scratch(f->scratch ? &f->scratch[i] : &plan, a, cfg, b);
+        take_scratch(f->scratch ? &f->scratch[i] : &plan, a, cfg, b, f->model->n_node);
     }
 }
 
@@ -233,7 +236,7 @@ static void embed(struct crl_forward *f, const struct crl_member *me)
 
         if (t->segment->feature && id == cfg->image_token)
             memcpy(f->h + i * cfg->d_model, t->segment->feature + at * cfg->d_model, cfg->d_model * sizeof(float));
-        else crl_mat_row(&f->model->embed, (size_t)id, f->h + i * cfg->d_model);
+        else crl_model_embed(f->model, me->node, (size_t)id, f->h + i * cfg->d_model);
         crl_rope_angles(f->angle + i * cfg->d_head, f->model->inv_freq, cfg->d_head / 2, t->pos);
     }
 }
@@ -249,12 +252,14 @@ static void call_tap(const struct crl_forward *f, const struct crl_member *me, u
 static void head_blocks(struct crl_forward *f, const struct crl_member *me)
 {
     const struct crl_batch *b = f->batch;
-    size_t vocab = f->model->cfg.vocab, stride = round16(vocab), lo, hi;
+    const struct crl_stripe *w = &f->model->view[me->node].head;
+    size_t stride = round16(f->model->cfg.vocab), lo, hi;
 
-    crl_team_range(me, crl_n_panel(vocab), &lo, &hi);
+    crl_stripe_range(me, w, &lo, &hi);
     for (size_t first = 0, n; first < f->n_logits; first += n) {
         n = f->n_logits - first < b->block_rows ? f->n_logits - first : b->block_rows;
-        crl_rows_gemm(f, b->block, stride, &f->normed, first, n, &f->model->head, lo, hi);
+        crl_rows_gemm(f, b->block, stride, &f->normed, first, n, &w->mat, lo, hi);
+        crl_count_read(f, me, &w->mat, hi - lo);
         crl_team_barrier(me);
         b->take(b->take_ctx, me, first, b->block, stride, n);
         crl_team_barrier(me);
@@ -265,14 +270,15 @@ static void head_blocks(struct crl_forward *f, const struct crl_member *me)
 static void head(struct crl_forward *f, const struct crl_member *me)
 {
     const struct crl_config *cfg = &f->model->cfg;
+    const struct crl_view *v = &f->model->view[me->node];
     size_t d = cfg->d_model, lo, hi, stride = round16(cfg->vocab);
     float *to = f->logits ? f->logits : f->batch->logits;
 
     if (!f->n_logits) return;
     crl_team_range(me, f->n_logits, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
-        f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, f->model->final_norm,
-                          d, cfg->norm_eps);
+        f->kern->rms_norm(f->normed.x + i * f->normed.stride, f->h + f->logit_row[i] * d, v->final_norm, d,
+                          cfg->norm_eps);
         crl_rows_quantise(f, &f->normed, i, d, f->model->need_head);
     }
     crl_team_barrier(me);
@@ -280,8 +286,9 @@ static void head(struct crl_forward *f, const struct crl_member *me)
         head_blocks(f, me);
         return;
     }
-    crl_team_range(me, crl_n_panel(cfg->vocab), &lo, &hi);
-    crl_rows_gemm(f, to, stride, &f->normed, 0, f->n_logits, &f->model->head, lo, hi);
+    crl_stripe_range(me, &v->head, &lo, &hi);
+    crl_rows_gemm(f, to, stride, &f->normed, 0, f->n_logits, &v->head.mat, lo, hi);
+    crl_count_read(f, me, &v->head.mat, hi - lo);
     if (!f->logits) return;
     crl_team_barrier(me);
     crl_team_range(me, f->n_logits, &lo, &hi);
@@ -320,6 +327,16 @@ static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)
             if (wanted && !seg->no_logits) f->logit_row[f->n_logits++] = f->m;
             f->m++;
         }
+    }
+}
+
+void crl_forward_bytes(const struct crl_forward *f, uint64_t *bytes)
+{
+    size_t id = 0;
+
+    for (unsigned node = 0; node < f->model->n_node; node++) {
+        bytes[node] = 0;
+        for (unsigned i = 0; i < crl_team_node_size(f->team, node); i++) bytes[node] += f->scratch[id++].weight_bytes;
     }
 }
 

@@ -51,13 +51,42 @@ static enum crl_status lay_out(struct crl_kv *kv, const struct crl_config *cfg, 
         kv->chunked[l] = cfg->uses_rope[l] && cfg->chunk;
         kv->blocks[l] = layer_blocks(cfg, l, kv->n_ctx);
         kv->offset[l] = at;
-        at += (kv->key_bytes + kv->value_bytes) * kv->blocks[l] * kv->n_kv_head;
+        at += (kv->key_bytes + kv->value_bytes) * kv->blocks[l];
+    }
+    kv->head_bytes = at;
+    return CRL_OK;
+}
+
+/* Where the system refuses to bind, the heads lie unbound: slower, not wrong; loading the weights has told so. */
+static enum crl_status map_heads(struct crl_kv *kv, const struct crl_kv_home *home, size_t n_home, struct crl_err *err)
+{
+    const struct crl_kv_home all = { kv->n_kv_head, CRL_NODE_ANY };
+    enum crl_status st = CRL_OK;
+    size_t head = 0;
+
+    if (!n_home) {
+        home = &all;
+        n_home = 1;
+    }
+    kv->region = crl_alloc(n_home, sizeof *kv->region);
+    kv->head = crl_alloc(kv->n_kv_head, sizeof *kv->head);
+    if (!kv->region || !kv->head) return crl_fail(err, CRL_ENOMEM, "no memory for a key/value cache");
+    kv->n_region = n_home;
+    for (size_t i = 0; !st && i < n_home; i++) {
+        struct crl_region *r = &kv->region[i];
+        size_t bytes = kv->head_bytes * home[i].n_head;
+
+        if (!home[i].n_head) continue;
+        st = crl_region_new(r, bytes, home[i].node, CRL_HUGE_TRY, NULL);
+        if (st && home[i].node != CRL_NODE_ANY) st = crl_region_new(r, bytes, CRL_NODE_ANY, CRL_HUGE_TRY, NULL);
+        if (st) return crl_fail(err, st, "no memory for a key/value cache of %zu bytes", kv->head_bytes * kv->n_kv_head);
+        for (size_t j = 0; j < home[i].n_head; j++) kv->head[head++] = r->base + kv->head_bytes * j;
     }
     return CRL_OK;
 }
 
 enum crl_status crl_kv_new(struct crl_kv **out, const struct crl_config *cfg, size_t n_ctx, enum crl_kv_type type,
-                           struct crl_err *err)
+                           const struct crl_kv_home *home, size_t n_home, struct crl_err *err)
 {
     struct crl_kv *kv;
     enum crl_status st;
@@ -77,7 +106,7 @@ enum crl_status crl_kv_new(struct crl_kv **out, const struct crl_config *cfg, si
     kv->key_bytes = key_bytes(cfg, type);
     kv->value_bytes = value_bytes(cfg, type);
     st = lay_out(kv, cfg, err);
-    if (!st) st = crl_region_new(&kv->region, bytes, CRL_NODE_ANY, CRL_HUGE_TRY, err);
+    if (!st) st = map_heads(kv, home, n_home, err);
     if (st) {
         crl_kv_free(kv);
         return st;
@@ -89,7 +118,9 @@ enum crl_status crl_kv_new(struct crl_kv **out, const struct crl_config *cfg, si
 void crl_kv_free(struct crl_kv *kv)
 {
     if (!kv) return;
-    crl_region_free(&kv->region);
+    for (size_t i = 0; i < kv->n_region; i++) crl_region_free(&kv->region[i]);
+    crl_free(kv->region);
+    crl_free(kv->head);
     crl_free(kv->offset);
     crl_free(kv->blocks);
     crl_free(kv->chunked);
@@ -107,15 +138,12 @@ size_t crl_kv_room(const struct crl_kv *kv)
 
 static unsigned char *key_block(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block)
 {
-    unsigned char *of_head = kv->region.base + kv->offset[layer] +
-                             (kv->key_bytes + kv->value_bytes) * kv->blocks[layer] * head;
-
-    return of_head + kv->key_bytes * block;
+    return kv->head[head] + kv->offset[layer] + kv->key_bytes * block;
 }
 
 static unsigned char *value_block(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block)
 {
-    return key_block(kv, layer, head, kv->blocks[layer]) + kv->value_bytes * block;
+    return key_block(kv, layer, head, 0) + kv->key_bytes * kv->blocks[layer] + kv->value_bytes * block;
 }
 
 /* Key k[d] as row `row` of a block: d runs along k. */

@@ -5,8 +5,8 @@
  * [d_head][64 positions], both in the panel layout of weights (quant/mat.h: bf16, or float panels [k][16]), so that
  * attention is two small matrix products on the kernels there are. Keys are stored after rotation and head norm.
  *
- * The memory is one region, mapped at once and touched as positions are filled. n_pos counts the positions that all
- * layers hold. */
+ * The memory is mapped at once and touched as positions are filled: one region, or one per node with the heads whose
+ * attention that node's threads compute. n_pos counts the positions that all layers hold. */
 #ifndef CRL_MODEL_KV_H
 #define CRL_MODEL_KV_H
 
@@ -28,17 +28,27 @@ struct crl_kv {
     uint32_t chunk;     /* 0: nothing is chunked */
     size_t key_bytes;   /* of a block of keys of one head */
     size_t value_bytes; /* of a block of values of one head */
-    size_t *offset;     /* [n_layer] bytes from the region's start to the layer's first head */
+    size_t *offset;     /* [n_layer] bytes from the start of a head to its part in this layer */
     size_t *blocks;     /* [n_layer] blocks per head; a head's key blocks come first, then its value blocks */
     uint8_t *chunked;   /* [n_layer] 1: slot = position modulo chunk */
-    struct crl_region region;
+    size_t head_bytes;  /* of one head in all layers */
+    unsigned char **head; /* [n_kv_head] where each begins */
+    struct crl_region *region; /* [n_region] */
+    size_t n_region;
+};
+
+/* Heads that lie together, and the system's number of the node they are bound to (CRL_NODE_ANY: none). */
+struct crl_kv_home {
+    size_t n_head;
+    int node;
 };
 
 /* Bytes the cache of n_ctx positions maps; false on overflow. */
 bool crl_kv_bytes(const struct crl_config *cfg, size_t n_ctx, enum crl_kv_type type, size_t *bytes);
 
+/* home[n_home] covers all heads in order; NULL and 0: all together, unbound. */
 enum crl_status crl_kv_new(struct crl_kv **out, const struct crl_config *cfg, size_t n_ctx, enum crl_kv_type type,
-                           struct crl_err *err);
+                           const struct crl_kv_home *home, size_t n_home, struct crl_err *err);
 void crl_kv_free(struct crl_kv *kv);
 
 /* Positions that may be appended in one piece from n_pos on without crossing the end of the current chunk (a chunked

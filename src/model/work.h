@@ -49,9 +49,16 @@ struct crl_token {
 
 /* Rows of one feed-forward block: the shared (or dense) one, or a routed expert with the rows sent to it. */
 struct crl_group {
-    const struct crl_ffn *ffn;
+    uint32_t expert; /* of group 0: none */
     size_t first; /* row in the gathered input and in the intermediate */
     size_t n;     /* rows */
+};
+
+/* What the members of a node do of a group: units [lo, hi) of gate-up or panels of down, from this memory. */
+struct crl_lot {
+    const struct crl_group *group;
+    const struct crl_mat *mat;
+    size_t lo, hi;
 };
 
 /* Which expert works on what. Every member draws up the same plan for itself: it is small, and waiting is dear. */
@@ -62,6 +69,9 @@ struct crl_plan {
     size_t *count;   /* [n_expert + 1] */
     struct crl_group *group; /* [1 + n_expert] blocks that have rows, the shared or dense one first */
     size_t n_group;
+    struct crl_lot *piece; /* [n_expert + cuts of two sides] this node's work of the step at hand */
+    size_t n_piece;
+    double cut; /* part of the shared block that side 0 computes; the rest is side 1's */
     struct crl_rows mid; /* the intermediate, laid out for this layer's width */
 };
 
@@ -77,6 +87,7 @@ struct crl_scratch {
     float *tile;             /* [batch_max * (1 + used)][64]: one unit of gate-up, or of down, of a group */
     struct crl_attn attn;
     float *route;            /* [n_expert rounded up to 16] router logits of one token */
+    uint64_t weight_bytes;   /* of weights this member has read in all passes */
 };
 
 struct crl_forward {
@@ -105,6 +116,8 @@ struct crl_forward {
     float *weight;              /* [batch_max][n_expert_used] sigmoid of the router logit */
     struct crl_rows gathered;   /* [batch_max * n_expert_used] routed inputs, sorted by expert */
     struct crl_rows mid;        /* [batch_max * (1 + n_expert_used)] rows of the widest d_ff: up * silu(gate) */
+    float *part;                /* [batch_max * n_expert_used][d_model rounded up to 16] down of routed rows, when layers
+                                   are summed apart; the shared block's are in `out` */
     float *logits;              /* [batch_max][vocab rounded up to 16], when the caller's rows do not fit panels */
     struct crl_scratch *scratch; /* [team size] */
 };
@@ -118,6 +131,27 @@ void crl_rows_quantise(const struct crl_forward *f, const struct crl_rows *x, si
 
 /* The same memory for rows of k values, k no more than what was planned. */
 void crl_rows_reshape(struct crl_rows *x, size_t k);
+
+/* The layer as this member's node sees it. */
+static inline const struct crl_layer *crl_layer_of(const struct crl_forward *f, const struct crl_member *me,
+                                                   uint32_t layer)
+{
+    return &f->model->view[me->node].layer[layer];
+}
+
+/* This member's share of its node's panels of a matrix. */
+static inline void crl_stripe_range(const struct crl_member *me, const struct crl_stripe *p, size_t *lo, size_t *hi)
+{
+    crl_part(p->hi - p->lo, me->node_id, me->node_n, lo, hi);
+    *lo += p->lo;
+    *hi += p->lo;
+}
+
+/* Note that this member read `n` panels. */
+static inline void crl_count_read(struct crl_forward *f, const struct crl_member *me, const struct crl_mat *w, size_t n)
+{
+    f->scratch[me->id].weight_bytes += n * w->panel_bytes;
+}
 
 /* A phase ends here for this member: the first one writes down how long it took. */
 void crl_phase_note(const struct crl_forward *f, enum crl_phase phase);

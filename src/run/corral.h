@@ -39,6 +39,16 @@ struct crl_engine_options {
         CRL_KV_CHOOSE_BF16
     } kv;
     bool no_pin; /* let threads wander between cores */
+    /* Where weights lie on a machine with several memory nodes: "experts", "rows", "interleave", "off"; NULL or "auto":
+     * what is predicted to be fastest. The results are the same. */
+    const char *numa;
+    /* Plan for another machine: a file of hwloc's XML, or a synthetic description. Nothing is bound then. NULL: this one. */
+    const char *topology;
+    bool mapped;    /* low memory: leave the weights in the file, pages come as they are touched */
+    bool no_verify; /* do not check the hashes of the weights while loading them */
+    /* Called while weights are loaded, from the calling thread; false stops with CRL_EINTR. May be NULL. */
+    bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_ctx;
 };
 
 CRL_API enum crl_status crl_engine_open(struct crl_engine **engine, const char *path,
@@ -57,6 +67,9 @@ struct crl_engine_info {
     uint64_t bytes_per_token;    /* of weights read for one decoded token */
     int32_t bos, eos[8];         /* -1: none */
     uint32_t n_eos;
+    const char *numa;            /* "rows" */
+    unsigned nodes;              /* memory nodes whose cores compute */
+    bool pretended;              /* the topology is not this machine's */
 };
 CRL_API void crl_engine_info(const struct crl_engine *engine, struct crl_engine_info *info);
 

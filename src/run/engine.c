@@ -16,6 +16,9 @@
 struct crl_engine {
     struct crl_pack *pack;
     struct crl_model *model;
+    struct crl_topo *topo;
+    struct crl_placement *plan;
+    struct crl_weights *weights;
     struct crl_tok *tok; /* NULL: the file has none */
     struct crl_team *team;
     struct crl_forward *forward;
@@ -103,6 +106,60 @@ static enum crl_status load_tokenizer(struct crl_engine *e, struct crl_err *err)
     return st;
 }
 
+/* --- weights and threads ---------------------------------------------------------------------------------------- */
+
+static enum crl_status choose_mode(const struct crl_engine *e, const struct crl_engine_options *o, enum crl_numa *mode,
+                                   struct crl_err *err)
+{
+    *mode = CRL_NUMA_AUTO;
+    if (o->numa && !crl_numa_parse(o->numa, mode))
+        return crl_fail(err, CRL_ERANGE, "\"%s\" is none of auto, experts, rows, interleave, off", o->numa);
+    if (!o->mapped || crl_pack_fd(e->pack) < 0) return CRL_OK;
+    if (*mode != CRL_NUMA_AUTO && *mode != CRL_NUMA_OFF)
+        return crl_fail(err, CRL_ERANGE, "weights that stay in the file cannot be placed (numa mode %s)", o->numa);
+    *mode = CRL_NUMA_OFF;
+    return CRL_OK;
+}
+
+static enum crl_status make_plan(struct crl_engine *e, const struct crl_engine_options *o, struct crl_err *err)
+{
+    struct crl_placement_options p = { .n_thread = o->threads,
+                                       .kv_value_bytes = e->kv_type == CRL_KV_F32 ? 4 : 2 };
+    bool read = crl_pack_fd(e->pack) >= 0 && !o->mapped;
+    char advice[256] = "";
+    enum crl_status st = choose_mode(e, o, &p.mode, err);
+
+    if (!st) st = crl_topo_load(&e->topo, o->topology, err);
+    if (!st)
+        st = crl_placement_new(&e->plan, crl_pack_schema(e->pack), crl_pack_formats(e->pack), e->topo, &p, err);
+    if (st || e->plan->fits || (!read && e->plan->mode == CRL_NUMA_OFF) || !e->topo->real) return st;
+    crl_placement_advise(crl_pack_schema(e->pack), crl_pack_formats(e->pack), e->topo, &p, advice, sizeof advice);
+    return crl_fail(err, CRL_ENOMEM, "%s: %s%s%s", crl_pack_name(e->pack), e->plan->why, advice[0] ? "; " : "", advice);
+}
+
+/* A thread per seat of the plan, bound when the machine is real and has a core for each. */
+static enum crl_status seat_team(struct crl_engine *e, bool pin, struct crl_err *err)
+{
+    struct crl_seat *seat = crl_alloc(e->plan->n_thread, sizeof *seat);
+    enum crl_status st;
+
+    if (!seat) return crl_fail(err, CRL_ENOMEM, "no memory for %u threads", e->plan->n_thread);
+    pin = pin && e->topo->real && e->plan->n_thread <= crl_topo_threads(e->topo);
+    for (unsigned i = 0; i < e->plan->n_thread; i++)
+        seat[i] = (struct crl_seat){ pin ? (int)e->plan->thread[i].cpu : -1, e->plan->thread[i].node };
+    st = crl_team_seated(&e->team, seat, e->plan->n_thread, err);
+    crl_free(seat);
+    return st;
+}
+
+static enum crl_status load_weights(struct crl_engine *e, const struct crl_engine_options *o, struct crl_err *err)
+{
+    struct crl_load_options l = { .mapped = o->mapped, .no_verify = o->no_verify, .progress = o->progress,
+                                  .ctx = o->progress_ctx };
+
+    return crl_weights_load(&e->weights, e->pack, e->plan, e->topo, e->team, &l, err);
+}
+
 static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_options *o, struct crl_err *err)
 {
     unsigned mask = CRL_LEVEL_ALL;
@@ -117,8 +174,10 @@ static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_opti
     e->kv_type = !strcmp(crl_pack_recipe(e->pack), "bf16") ? CRL_KV_F32 : CRL_KV_BF16;
     if (o->kv == CRL_KV_CHOOSE_F32) e->kv_type = CRL_KV_F32;
     if (o->kv == CRL_KV_CHOOSE_BF16) e->kv_type = CRL_KV_BF16;
-    st = crl_team_new(&e->team, o->threads, !o->no_pin, err);
-    if (!st) st = crl_model_new(&e->model, e->pack, err);
+    st = make_plan(e, o, err);
+    if (!st) st = seat_team(e, !o->no_pin, err);
+    if (!st) st = load_weights(e, o, err);
+    if (!st) st = crl_model_new(&e->model, e->weights, err);
     if (!st) st = load_tokenizer(e, err);
     if (!st) st = read_generation(e, err);
     if (!st) st = crl_pack_totals(e->pack, &e->totals, err);
@@ -165,6 +224,9 @@ void crl_engine_close(struct crl_engine *e)
     if (!e) return;
     crl_forward_free(e->forward);
     crl_model_free(e->model);
+    crl_weights_free(e->weights);
+    crl_placement_free(e->plan);
+    crl_topo_free(e->topo);
     crl_team_free(e->team);
     crl_tok_close(e->tok);
     crl_pack_close(e->pack);
@@ -197,6 +259,19 @@ void crl_engine_info(const struct crl_engine *e, struct crl_engine_info *info)
     info->bos = cfg->bos;
     info->n_eos = e->n_eos;
     memcpy(info->eos, e->eos, sizeof info->eos);
+    info->numa = crl_numa_name(e->plan->mode);
+    info->nodes = e->plan->n_node;
+    info->pretended = !e->topo->real;
+}
+
+const struct crl_weights *crl_engine_weights(const struct crl_engine *e)
+{
+    return e->weights;
+}
+
+void crl_engine_bytes(const struct crl_engine *e, uint64_t *bytes)
+{
+    crl_forward_bytes(e->forward, bytes);
 }
 
 const struct crl_pack *crl_engine_pack(const struct crl_engine *e)
@@ -288,6 +363,24 @@ void crl_release(void *p)
     crl_free(p);
 }
 
+/* In the modes that place, the cache of a head lies where the threads are that attend over it. */
+static enum crl_status new_cache(struct crl_session *s, size_t n_ctx, struct crl_err *err)
+{
+    const struct crl_engine *e = s->engine;
+    bool placed = e->plan->mode == CRL_NUMA_EXPERTS || e->plan->mode == CRL_NUMA_ROWS;
+    struct crl_kv_home *home = crl_alloc(e->plan->n_node, sizeof *home);
+    enum crl_status st;
+
+    if (!home) return crl_fail(err, CRL_ENOMEM, "no memory for a session");
+    for (unsigned i = 0; i < e->plan->n_node; i++) {
+        const struct crl_node_plan *n = &e->plan->node[i];
+        home[i] = (struct crl_kv_home){ n->n_kv_head, e->topo->real ? (int)e->topo->node[n->topo_node].os : CRL_NODE_ANY };
+    }
+    st = crl_kv_new(&s->kv, &e->model->cfg, n_ctx, e->kv_type, home, placed ? e->plan->n_node : 0, err);
+    crl_free(home);
+    return st;
+}
+
 enum crl_status crl_session_new(struct crl_session **session, struct crl_engine *e, size_t n_ctx, struct crl_err *err)
 {
     struct crl_session *s;
@@ -301,7 +394,7 @@ enum crl_status crl_session_new(struct crl_session **session, struct crl_engine 
     s = crl_alloc(1, sizeof *s);
     if (!s) return crl_fail(err, CRL_ENOMEM, "no memory for a session");
     s->engine = e;
-    st = crl_kv_new(&s->kv, &e->model->cfg, n_ctx, e->kv_type, err);
+    st = new_cache(s, n_ctx, err);
     if (st) {
         crl_free(s);
         return st;
@@ -346,6 +439,7 @@ static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logit
                                e->profile, take, ctx, e->block, e->block_rows };
 
     crl_forward_run(e->forward, &batch);
+    crl_weights_tick(e->weights);
 }
 
 /* Cut the text into passes: no longer than the buffers, none across the edge of an attention chunk. */

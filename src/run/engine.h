@@ -12,6 +12,12 @@ enum crl_status crl_engine_from_pack(struct crl_engine **engine, struct crl_pack
 
 const struct crl_pack *crl_engine_pack(const struct crl_engine *engine);
 
+/* The weights, with the plan they were placed by and what loading them took. */
+const struct crl_weights *crl_engine_weights(const struct crl_engine *engine);
+
+/* Bytes of weights read by the threads of each node, [nodes], in all passes so far (crl_forward_bytes). */
+void crl_engine_bytes(const struct crl_engine *engine, uint64_t *bytes);
+
 /* The tokenizer, NULL when the file has none. */
 const struct crl_tok *crl_engine_tok(const struct crl_engine *engine);
 
