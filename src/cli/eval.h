@@ -6,6 +6,8 @@
 #include "cli/cli.h"
 #include "eval/result.h"
 
+extern const struct crl_command crl_eval_cmd_choice;
+extern const struct crl_command crl_eval_cmd_generate;
 extern const struct crl_command crl_eval_cmd_perplexity;
 
 /* How a result is to be shown; every evaluator takes these options. */

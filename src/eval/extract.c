@@ -1,7 +1,9 @@
 /* extract.c - taking the answer out of a reply. */
 #include "eval/metrics_impl.h"
 
-static const char *const names[] = { "all", "line", "hashes", "number", "boxed", "letter", "code", "pattern" };
+static const char *const names[] = {
+    "all", "line", "hashes", "number", "boxed", "letter", "code", "pattern"
+};
 
 const char *crl_extract_name(enum crl_extract e)
 {
@@ -41,12 +43,13 @@ static struct crl_span first_line(const char *text, size_t len)
     return s;
 }
 
-/* Digits of any script become ASCII: the value of a decimal digit is its distance from the zero of its run, and the runs
- * of Unicode are ten long and begin at multiples that these tables give. */
+/* Digits of any script become ASCII: the value of a decimal digit is its distance from the zero of its run,
+ * and the runs of Unicode are ten long and begin at multiples that these tables give. */
 static int digit_value(const unsigned char *p, size_t *used)
 {
-    static const uint32_t zero[] = { 0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66,
-                                     0x0ce6, 0x0d66, 0x0de6, 0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10 };
+    static const uint32_t zero[] = { 0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6,
+                                     0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66, 0x0de6, 0x0e50,
+                                     0x0ed0, 0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10 };
     uint32_t c;
 
     if (*p < 0x80) {
@@ -63,7 +66,8 @@ static int digit_value(const unsigned char *p, size_t *used)
 }
 
 /* A number with plain digits and without commas. */
-static enum crl_status add_number(const char *text, struct crl_span s, struct crl_str *out, struct crl_err *err)
+static enum crl_status add_number(const char *text, struct crl_span s, struct crl_str *out,
+                                  struct crl_err *err)
 {
     enum crl_status st = CRL_OK;
     size_t used;
@@ -78,8 +82,8 @@ static enum crl_status add_number(const char *text, struct crl_span s, struct cr
     return st;
 }
 
-static enum crl_status number(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out, bool *found,
-                              struct crl_err *err)
+static enum crl_status number(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out,
+                              bool *found, struct crl_err *err)
 {
     struct crl_span g[CRL_REGEX_GROUPS];
     bool phrase;
@@ -127,8 +131,8 @@ static bool braces(const char *text, size_t len, size_t at, struct crl_span *s)
     return false;
 }
 
-static enum crl_status boxed(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out, bool *found,
-                             struct crl_err *err)
+static enum crl_status boxed(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out,
+                             bool *found, struct crl_err *err)
 {
     struct crl_span g[CRL_REGEX_GROUPS], s;
     size_t at = 0, other = 0;
@@ -139,7 +143,8 @@ static enum crl_status boxed(const struct crl_scorer *m, const char *text, size_
     if (box || fbox) {
         size_t open = at + 1;
         while (open < len && text[open] >= 'a' && text[open] <= 'z') open++;
-        if (open < len && text[open] == '{' && braces(text, len, open, &s)) return add_trimmed(text, s, out, found, err);
+        if (open < len && text[open] == '{' && braces(text, len, open, &s))
+            return add_trimmed(text, s, out, found, err);
         if (open < len && text[open] == ' ') { /* "\boxed 5$" */
             for (s.from = s.to = open + 1; s.to < len && text[s.to] != '$' && text[s.to] != '\n';) s.to++;
             return add_trimmed(text, s, out, found, err);
@@ -169,8 +174,8 @@ static enum crl_status letter(const struct crl_scorer *m, const char *text, size
     return st;
 }
 
-static enum crl_status code(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out, bool *found,
-                            struct crl_err *err)
+static enum crl_status code(const struct crl_scorer *m, const char *text, size_t len, struct crl_str *out,
+                            bool *found, struct crl_err *err)
 {
     static const enum crl_pattern order[] = { CRL_PAT_FENCE, CRL_PAT_BEGIN };
     struct crl_span g[CRL_REGEX_GROUPS];
@@ -182,13 +187,15 @@ static enum crl_status code(const struct crl_scorer *m, const char *text, size_t
     if (st) return st;
     if (!*found) g[1] = (struct crl_span){ 0, len };
     while (g[1].from < g[1].to && (text[g[1].from] == '\n' || text[g[1].from] == '\r')) g[1].from++;
-    while (g[1].to > g[1].from && is_blank(text[g[1].to - 1])) g[1].to--; /* blanks before code mean something */
+    while (g[1].to > g[1].from && is_blank(text[g[1].to - 1]))
+        g[1].to--; /* blanks before code mean something */
     *found = g[1].to > g[1].from;
     return *found ? crl_str_add(out, text + g[1].from, g[1].to - g[1].from, err) : CRL_OK;
 }
 
-enum crl_status crl_answer_extract(const struct crl_scorer *m, enum crl_extract how, const char *reply, size_t len,
-                                   unsigned n_choice, struct crl_str *out, bool *found, struct crl_err *err)
+enum crl_status crl_answer_extract(const struct crl_scorer *m, enum crl_extract how, const char *reply,
+                                   size_t len, unsigned n_choice, struct crl_str *out, bool *found,
+                                   struct crl_err *err)
 {
     struct crl_span g[CRL_REGEX_GROUPS];
     enum crl_status st;

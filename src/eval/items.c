@@ -15,8 +15,8 @@
 /* A row at hand. Readers stop at the first failure; its sentence names the place. */
 struct row {
     const char *path;
-    const struct crl_rows *rows;
-    const struct crl_row *row;
+    const struct crl_data_rows *rows;
+    const struct crl_data_row *row;
     struct crl_err *err;
 };
 
@@ -81,7 +81,8 @@ static enum crl_status must(const struct row *r, const char *key, char **out)
 }
 
 /* Append to a list of strings; takes text over, also on failure. */
-static enum crl_status list_add(const struct row *r, const char *key, char ***list, size_t *n, size_t most, char *text)
+static enum crl_status list_add(const struct row *r, const char *key, char ***list, size_t *n, size_t most,
+                                char *text)
 {
     char **grown;
 
@@ -103,7 +104,8 @@ static enum crl_status list_add(const struct row *r, const char *key, char ***li
 }
 
 /* A list of texts, or one text. */
-static enum crl_status texts(const struct row *r, const char *key, const json_t *v, char ***list, size_t *n, size_t most)
+static enum crl_status texts(const struct row *r, const char *key, const json_t *v, char ***list, size_t *n,
+                             size_t most)
 {
     bool many = json_is_array(v);
     size_t len = many ? json_array_size(v) : 1;
@@ -246,8 +248,8 @@ static enum crl_status read_mmlu_pro(const struct row *r, struct crl_question *q
     return st ? st : right_option(r, look(r, "answer_index") ? "answer_index" : "answer", q);
 }
 
-/* The right answer stands apart, so the order of the options is ours: drawn by the hash of the question, the same in
- * every run. */
+/* The right answer stands apart, so the order of the options is ours: drawn by the hash of the question, the
+ * same in every run. */
 static enum crl_status read_gpqa(const struct row *r, struct crl_question *q)
 {
     static const char *const field[] = { "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2",
@@ -278,7 +280,8 @@ static enum crl_status read_gpqa(const struct row *r, struct crl_question *q)
 }
 
 /* Add text[from..] without blanks and thousands' commas as the accepted answer. */
-static enum crl_status gold_number(const struct row *r, const char *key, struct crl_question *q, const char *text)
+static enum crl_status gold_number(const struct row *r, const char *key, struct crl_question *q,
+                                   const char *text)
 {
     char *copy = crl_strdup(text);
     size_t n = 0;
@@ -401,16 +404,17 @@ static enum crl_status read_tydiqa(const struct row *r, struct crl_question *q)
     if (!st) st = must(r, "context", &q->context);
     if (st) return st;
     if (!answers) return wrong(r, "answers", "is missing");
-    if (json_is_object(answers)) st = texts(r, "answers", json_object_get(answers, "text"), &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
-    else
-        json_array_foreach(answers, i, a)
+    if (json_is_object(answers))
+        st = texts(r, "answers", json_object_get(answers, "text"), &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
+    else json_array_foreach(answers, i, a)
         {
             st = texts(r, "answers", json_object_get(a, "text"), &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
             if (st) return st;
         }
     if (!st && !q->n_gold) st = wrong(r, "answers", "is empty");
     dash = q->id ? strchr(q->id, '-') : NULL; /* "arabic-2387335860751143628-1" */
-    if (!st && dash && dash != q->id && !(q->group = crl_memdup0(q->id, (size_t)(dash - q->id)))) st = no_memory(r);
+    if (!st && dash && dash != q->id && !(q->group = crl_memdup0(q->id, (size_t)(dash - q->id))))
+        st = no_memory(r);
     return st;
 }
 
@@ -419,7 +423,8 @@ static enum crl_status read_chartqa(const struct row *r, struct crl_question *q)
     enum crl_status st = must(r, "query", &q->text);
 
     if (!st) st = must_list(r, "label", &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
-    if (!st) st = must_list(r, look(r, "imgname") ? "imgname" : "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
+    if (!st)
+        st = must_list(r, look(r, "imgname") ? "imgname" : "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
     if (!st && json_is_string(look(r, "type"))) st = may(r, "type", &q->group);
     return st;
 }
@@ -478,7 +483,10 @@ static const struct format {
 } formats[CRL_DATA_COUNT] = {
     [CRL_DATA_AUTO] = { "auto", NULL, { NULL }, { NULL } },
     [CRL_DATA_GENERIC] = { "generic", read_generic, { NULL }, { NULL } },
-    [CRL_DATA_MMLU] = { "mmlu", read_mmlu, { "question", "choices", "subject" }, { "question", "A", "B", "C", "D", "answer" } },
+    [CRL_DATA_MMLU] = { "mmlu",
+                        read_mmlu,
+                        { "question", "choices", "subject" },
+                        { "question", "A", "B", "C", "D", "answer" } },
     [CRL_DATA_MMLU_PRO] = { "mmlu-pro", read_mmlu_pro, { "question", "options", "answer_index" }, { NULL } },
     [CRL_DATA_GPQA] = { "gpqa", read_gpqa, { "Question", "Correct Answer" }, { NULL } },
     [CRL_DATA_GSM8K] = { "gsm8k", read_gsm8k, { NULL }, { NULL } },
@@ -527,15 +535,17 @@ static enum crl_data_format guess(const json_t *row)
     return CRL_DATA_GENERIC;
 }
 
-/* MMLU's CSV and MGSM's TSV have no header: six cells the last of which is a letter, or a text and a number. */
-static enum crl_status guess_columns(const char *path, enum crl_data_format *format, const char *const **columns,
-                                     struct crl_err *err)
+/* MMLU's CSV and MGSM's TSV have no header: six cells the last of which is a letter, or a text and a number.
+ */
+static enum crl_status guess_columns(const char *path, enum crl_data_format *format,
+                                     const char *const **columns, struct crl_err *err)
 {
     char *first, *last;
     size_t n;
     enum crl_status st = crl_rows_peek(path, &n, &first, &last, err);
     bool letter = !st && n == 6 && strlen(last) == 1 && *last >= 'A' && *last <= 'D';
-    bool number = !st && n == 2 && *last && strspn(last, "-0123456789.,") == strlen(last) && strcmp(first, "question");
+    bool number =
+        !st && n == 2 && *last && strspn(last, "-0123456789.,") == strlen(last) && strcmp(first, "question");
 
     *columns = NULL;
     if (letter && (*format == CRL_DATA_AUTO || *format == CRL_DATA_MMLU)) *format = CRL_DATA_MMLU;
@@ -587,9 +597,10 @@ enum crl_status crl_questions_read(struct crl_questions **out, const char *path,
                                    struct crl_err *err)
 {
     struct crl_questions *q = crl_alloc(1, sizeof *q);
-    struct crl_rows rows = { .n = 0 };
+    struct crl_data_rows rows = { .n = 0 };
     const char *const *columns = NULL;
-    enum crl_status st = q ? guess_columns(path, &format, &columns, err) : crl_fail(err, CRL_ENOMEM, "no memory for items");
+    enum crl_status st =
+        q ? guess_columns(path, &format, &columns, err) : crl_fail(err, CRL_ENOMEM, "no memory for items");
 
     *out = NULL;
     if (!st) st = crl_rows_read(&rows, path, columns, err);
@@ -597,7 +608,8 @@ enum crl_status crl_questions_read(struct crl_questions **out, const char *path,
         q->format = format != CRL_DATA_AUTO ? format : guess(rows.v[0].fields);
         q->hash = rows.hash;
     }
-    for (size_t i = 0; i < rows.n && !st; i++) st = read_row(q, &(struct row){ path, &rows, &rows.v[i], err });
+    for (size_t i = 0; i < rows.n && !st; i++)
+        st = read_row(q, &(struct row){ path, &rows, &rows.v[i], err });
     crl_rows_fini(&rows);
     if (st) {
         crl_questions_free(q);
@@ -617,11 +629,15 @@ void crl_questions_free(struct crl_questions *q)
 
 /* --- changing the list ---------------------------------------------------------------------------------- */
 
-/* Cut the lettered lines off one question; it stays as it is when they do not begin with A and follow one another. */
-static enum crl_status split_choices(const struct crl_regex *line, struct crl_question *q, struct crl_err *err)
+/* Cut the lettered lines off one question; it stays as it is when they do not begin with A and follow one
+ * another. */
+static enum crl_status split_choices(const struct crl_regex *line, struct crl_question *q,
+                                     struct crl_err *err)
 {
-    const struct row r = { .path = "choices", .rows = &(struct crl_rows){ .document = true },
-                           .row = &(struct crl_row){ NULL, q->line }, .err = err };
+    const struct row r = { .path = "choices",
+                           .rows = &(struct crl_data_rows){ .document = true },
+                           .row = &(struct crl_data_row){ NULL, q->line },
+                           .err = err };
     size_t len = strlen(q->text), at = 0, end = len;
     struct crl_span g[CRL_REGEX_GROUPS];
     enum crl_status st = CRL_OK;
@@ -630,7 +646,8 @@ static enum crl_status split_choices(const struct crl_regex *line, struct crl_qu
     if (q->n_choice || q->n_gold != 1 || strlen(q->gold[0]) != 1) return CRL_OK;
     while (!st) {
         st = crl_regex_find(line, q->text, len, at, g, &found, err);
-        if (st || !found || q->text[g[1].from] != (char)('A' + q->n_choice) || q->n_choice == CRL_CHOICES_MAX) break;
+        if (st || !found || q->text[g[1].from] != (char)('A' + q->n_choice) || q->n_choice == CRL_CHOICES_MAX)
+            break;
         if (!q->n_choice) end = g[0].from;
         st = list_add(&r, "choices", &q->choice, &q->n_choice, CRL_CHOICES_MAX,
                       crl_memdup0(q->text + g[2].from, g[2].to - g[2].from));
@@ -660,7 +677,8 @@ enum crl_status crl_questions_split_choices(struct crl_questions *q, struct crl_
     return st;
 }
 
-enum crl_status crl_questions_select(struct crl_questions *q, const char *glob, size_t most, struct crl_err *err)
+enum crl_status crl_questions_select(struct crl_questions *q, const char *glob, size_t most,
+                                     struct crl_err *err)
 {
     size_t n = 0, all = q->n, kept;
 

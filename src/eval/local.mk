@@ -5,3 +5,6 @@ CORRAL_LIBS += %D%/libeval.la
 # over running text
 %C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/corpus.c %D%/corpus.h %D%/perplexity.c %D%/perplexity.h \
     %D%/stats.c %D%/stats.h %D%/sweep.c %D%/sweep.h %D%/text.c %D%/text.h
+# by questions
+%C%_libeval_la_SOURCES += %D%/ask.c %D%/ask.h %D%/choice.c %D%/choice.h %D%/feed.c %D%/feed.h %D%/quiz.c %D%/quiz.h \
+    %D%/replies.c %D%/replies.h %D%/sandbox.c

@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char *const score_names[] = { "exact", "number", "math", "em",  "f1",
-                                            "chrf",  "anls",   "relaxed", "code" };
+static const char *const score_names[] = { "exact", "number", "math",    "em",  "f1",
+                                           "chrf",  "anls",   "relaxed", "code" };
 
 const char *crl_score_name(enum crl_score m)
 {
@@ -27,7 +27,8 @@ bool crl_score_parse(enum crl_score *out, const char *name)
 
 /* --- the object ----------------------------------------------------------------------------------------- */
 
-/* The normalisation of MATH (Hendrycks et al. 2021), rule by rule in its order, but that white space goes first. */
+/* The normalisation of MATH (Hendrycks et al. 2021), rule by rule in its order, but that white space goes
+ * first. */
 static const struct {
     const char *pattern, *by;
 } math_rules[CRL_MATH_RULES] = {
@@ -50,10 +51,10 @@ static const struct {
 };
 
 /* Phrases that MGSM's instructions ask replies to end with, and common English ones. */
-#define ANSWER_IS \
-    "(?:the |final )?answer(?: is|:)|####|die antwort(?: lautet| ist)?:?|antwort:" \
-    "|la réponse est|réponse ?:|la respuesta es|respuesta:|ответ(?: —|:)" \
-    "|答えは|答え:|答案(?:是|:)|คำตอบคือ|คำตอบ:" \
+#define ANSWER_IS                                                                                            \
+    "(?:the |final )?answer(?: is|:)|####|die antwort(?: lautet| ist)?:?|antwort:"                           \
+    "|la réponse est|réponse ?:|la respuesta es|respuesta:|ответ(?: —|:)"                           \
+    "|答えは|答え:|答案(?:是|:)|คำตอบคือ|คำตอบ:"                           \
     "|సమాధానం|jibu ni|উত্তর হল|উত্তর:|উত্তর"
 
 #define NUMBER "[-\\x{2212}]?(?:\\p{Nd}[\\p{Nd},]*(?:\\.\\p{Nd}+)?|\\.\\p{Nd}+)"
@@ -110,7 +111,8 @@ void crl_scorer_free(struct crl_scorer *m)
 /* --- normal forms --------------------------------------------------------------------------------------- */
 
 /* *s becomes itself with every match replaced. */
-static enum crl_status replace(const struct crl_regex *r, const char *by, struct crl_str *s, struct crl_err *err)
+static enum crl_status replace(const struct crl_regex *r, const char *by, struct crl_str *s,
+                               struct crl_err *err)
 {
     struct crl_str next = { NULL, 0, 0 };
     enum crl_status st = crl_regex_replace(r, s->s, s->len, by, &next, err);
@@ -231,7 +233,8 @@ static bool same_number(const char *a, const char *b)
 /* --- characters and words ------------------------------------------------------------------------------- */
 
 /* Code points of UTF-8 that is known to be right, in fresh memory. */
-static enum crl_status code_points(const char *text, size_t len, uint32_t **out, size_t *n, struct crl_err *err)
+static enum crl_status code_points(const char *text, size_t len, uint32_t **out, size_t *n,
+                                   struct crl_err *err)
 {
     uint32_t *v = crl_alloc(len + 1, sizeof *v);
 
@@ -260,7 +263,8 @@ static int by_text(const void *a, const void *b)
 }
 
 /* Words of a text with single blanks, sorted, in fresh memory. */
-static enum crl_status sorted_words(const struct crl_str *s, struct word **out, size_t *n, struct crl_err *err)
+static enum crl_status sorted_words(const struct crl_str *s, struct word **out, size_t *n,
+                                    struct crl_err *err)
 {
     const char *p = s->s, *end = s->s + s->len;
     struct word *w = crl_alloc(s->len / 2 + 1, sizeof *w);
@@ -279,7 +283,8 @@ static enum crl_status sorted_words(const struct crl_str *s, struct word **out, 
 }
 
 /* How many elements two sorted lists share, counted as often as they occur in both. */
-static size_t shared(const void *a, size_t n, const void *b, size_t m, size_t size, int (*cmp)(const void *, const void *))
+static size_t shared(const void *a, size_t n, const void *b, size_t m, size_t size,
+                     int (*cmp)(const void *, const void *))
 {
     const char *x = a, *y = b;
     size_t i = 0, j = 0, both = 0;
@@ -293,8 +298,8 @@ static size_t shared(const void *a, size_t n, const void *b, size_t m, size_t si
     return both;
 }
 
-static enum crl_status squad(const struct crl_scorer *m, bool f1, const char *got, const char *gold, double *score,
-                             struct crl_err *err)
+static enum crl_status squad(const struct crl_scorer *m, bool f1, const char *got, const char *gold,
+                             double *score, struct crl_err *err)
 {
     struct crl_str a = { NULL, 0, 0 }, b = { NULL, 0, 0 };
     struct word *x = NULL, *y = NULL;
@@ -348,7 +353,8 @@ static enum crl_status letters(const char *text, uint32_t **out, size_t *n, stru
     for (size_t i = 0; i < *n && !st; i++) {
         uint32_t c = (*out)[i];
         bool white = (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-                     (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+                     (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+                     c == 0x205f || c == 0x3000;
         if (!white) (*out)[k++] = c;
     }
     *n = k;
@@ -418,7 +424,8 @@ static size_t edit_distance(const uint32_t *a, size_t n, const uint32_t *b, size
 }
 
 /* Lower case, white space single and none around. */
-static enum crl_status plain(const struct crl_scorer *m, const char *text, struct crl_str *out, struct crl_err *err)
+static enum crl_status plain(const struct crl_scorer *m, const char *text, struct crl_str *out,
+                             struct crl_err *err)
 {
     struct crl_str low = { NULL, 0, 0 };
     enum crl_status st = crl_text_lower(text, strlen(text), &low, err);
@@ -444,11 +451,14 @@ static enum crl_status anls(const struct crl_scorer *m, const char *got, const c
     longer = n > k ? n : k;
     shorter = n > k ? k : n;
     *score = longer == 0;
-    if (!st && longer && longer - shorter < (longer + 1) / 2) { /* else the distance is half the length already */
+    if (!st && longer &&
+        longer - shorter < (longer + 1) / 2) { /* else the distance is half the length already */
         if (longer > CRL_SCORE_EDIT_MAX)
-            st = crl_fail(err, CRL_ERANGE, "an answer of %zu characters, at most %d are compared by edit distance", longer,
+            st = crl_fail(err, CRL_ERANGE,
+                          "an answer of %zu characters, at most %d are compared by edit distance", longer,
                           CRL_SCORE_EDIT_MAX);
-        else if (!(row = crl_alloc(k + 1, sizeof *row))) st = crl_fail(err, CRL_ENOMEM, "no memory to compare texts");
+        else if (!(row = crl_alloc(k + 1, sizeof *row)))
+            st = crl_fail(err, CRL_ENOMEM, "no memory to compare texts");
         else {
             double nl = (double)edit_distance(x, n, y, k, row) / (double)longer;
             *score = nl < 0.5 ? 1 - nl : 0;
@@ -489,10 +499,10 @@ static enum crl_status relaxed(const char *got, const char *gold, double *score,
 
 /* --- all of them ---------------------------------------------------------------------------------------- */
 
-static enum crl_status same_after(enum crl_status (*form)(const struct crl_scorer *, const char *, struct crl_str *,
-                                                          struct crl_err *),
-                                  const struct crl_scorer *m, const char *got, const char *gold, double *score,
-                                  struct crl_err *err)
+static enum crl_status same_after(enum crl_status (*form)(const struct crl_scorer *, const char *,
+                                                          struct crl_str *, struct crl_err *),
+                                  const struct crl_scorer *m, const char *got, const char *gold,
+                                  double *score, struct crl_err *err)
 {
     struct crl_str a = { NULL, 0, 0 }, b = { NULL, 0, 0 };
     enum crl_status st = form(m, got, &a, err);
@@ -552,8 +562,8 @@ enum crl_status crl_score_answer(const struct crl_scorer *m, enum crl_score how,
         double s = 0;
         enum crl_status st;
         if (strlen(gold[i]) > CRL_SCORE_TEXT_MAX)
-            return crl_fail(err, CRL_ERANGE, "a right answer of %zu bytes, at most %zu are compared", strlen(gold[i]),
-                            CRL_SCORE_TEXT_MAX);
+            return crl_fail(err, CRL_ERANGE, "a right answer of %zu bytes, at most %zu are compared",
+                            strlen(gold[i]), CRL_SCORE_TEXT_MAX);
         st = one(m, how, got, gold[i], &s, err);
         if (st) return st;
         if (s > best) best = s;

@@ -1,8 +1,9 @@
-/* metrics.h - how an answer is taken out of a reply and compared with the right one (docs/eval.md, "Metrics").
+/* metrics.h - how an answer is taken out of a reply and compared with the right one (docs/eval.md,
+ * "Metrics").
  *
- * An object holds compiled patterns and never changes after it was made: any number of threads may use one. Texts are
- * UTF-8 and scores lie in [0, 1], whatever scale a paper prints. Published rules are followed where there are some; the
- * document says where not. */
+ * An object holds compiled patterns and never changes after it was made: any number of threads may use one.
+ * Texts are UTF-8 and scores lie in [0, 1], whatever scale a paper prints. Published rules are followed where
+ * there are some; the document says where not. */
 #ifndef CRL_EVAL_METRICS_H
 #define CRL_EVAL_METRICS_H
 
@@ -26,16 +27,18 @@ enum crl_extract {
     CRL_EXTRACT_BOXED,   /* inside the last \boxed{} or \fbox{}, else after "final answer is" */
     CRL_EXTRACT_LETTER,  /* the letter of a choice */
     CRL_EXTRACT_CODE,    /* the first fenced block, or between [BEGIN] and [DONE], else all */
-    CRL_EXTRACT_PATTERN, /* first group of the last match of the user's pattern, the match when it has no group */
+    CRL_EXTRACT_PATTERN, /* first group of the last match of the user's pattern, the match when it has no
+                            group */
     CRL_EXTRACT_COUNT
 };
 const char *crl_extract_name(enum crl_extract e); /* "all", "line", "hashes", ... */
 bool crl_extract_parse(enum crl_extract *out, const char *name);
 
-/* Append the answer in a reply to *out. *found: there is one; otherwise nothing was appended. n_choice: how many
- * letters count, for CRL_EXTRACT_LETTER. */
-enum crl_status crl_answer_extract(const struct crl_scorer *m, enum crl_extract how, const char *reply, size_t len,
-                                   unsigned n_choice, struct crl_str *out, bool *found, struct crl_err *err);
+/* Append the answer in a reply to *out. *found: there is one; otherwise nothing was appended. n_choice: how
+ * many letters count, for CRL_EXTRACT_LETTER. */
+enum crl_status crl_answer_extract(const struct crl_scorer *m, enum crl_extract how, const char *reply,
+                                   size_t len, unsigned n_choice, struct crl_str *out, bool *found,
+                                   struct crl_err *err);
 
 /* --- comparing ------------------------------------------------------------------------------------------ */
 
@@ -54,7 +57,8 @@ enum crl_score {
 const char *crl_score_name(enum crl_score m); /* "exact", "number", ... */
 bool crl_score_parse(enum crl_score *out, const char *name);
 
-/* The score of `got` against gold[0..n_gold), the best of them. CRL_ERANGE for texts over CRL_SCORE_TEXT_MAX bytes. */
+/* The score of `got` against gold[0..n_gold), the best of them. CRL_ERANGE for texts over CRL_SCORE_TEXT_MAX
+ * bytes. */
 #define CRL_SCORE_TEXT_MAX ((size_t)1 << 20)
 #define CRL_SCORE_EDIT_MAX 8192 /* characters of the texts that edit distance compares */
 enum crl_status crl_score_answer(const struct crl_scorer *m, enum crl_score how, const char *got,
@@ -65,7 +69,8 @@ bool crl_number_parse(const char *text, double *out);
 
 /* --- parts with a name of their own --------------------------------------------------------------------- */
 
-/* chrF's counts for n-grams of n = i + 1. Corpus chrF adds the counts of its texts up and then takes the score. */
+/* chrF's counts for n-grams of n = i + 1. Corpus chrF adds the counts of its texts up and then takes the
+ * score. */
 #define CRL_CHRF_ORDER 6
 struct crl_chrf {
     uint64_t hyp[CRL_CHRF_ORDER], ref[CRL_CHRF_ORDER], match[CRL_CHRF_ORDER];

@@ -37,22 +37,23 @@ static enum shape shape_of(const char *path, const char *text, size_t len)
 }
 
 /* Takes the fields over, also on failure. */
-static enum crl_status add(struct crl_rows *rows, json_t *fields, size_t line, struct crl_err *err)
+static enum crl_status add(struct crl_data_rows *rows, json_t *fields, size_t line, struct crl_err *err)
 {
-    enum crl_status st = fields ? crl_grow((void **)&rows->v, &rows->cap, rows->n + 1, sizeof *rows->v, CRL_QUESTIONS_MAX, err)
-                                : crl_fail(err, CRL_ENOMEM, "no memory for a row");
+    enum crl_status st =
+        fields ? crl_grow((void **)&rows->v, &rows->cap, rows->n + 1, sizeof *rows->v, CRL_QUESTIONS_MAX, err)
+               : crl_fail(err, CRL_ENOMEM, "no memory for a row");
 
     if (st) {
         json_decref(fields);
         return st;
     }
-    rows->v[rows->n++] = (struct crl_row){ fields, line };
+    rows->v[rows->n++] = (struct crl_data_row){ fields, line };
     return CRL_OK;
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */
 
-static enum crl_status json_lines(struct crl_rows *rows, const char *path, const char *text, size_t len,
+static enum crl_status json_lines(struct crl_data_rows *rows, const char *path, const char *text, size_t len,
                                   struct crl_err *err)
 {
     size_t line = 0, at = 0;
@@ -80,7 +81,8 @@ static enum crl_status json_lines(struct crl_rows *rows, const char *path, const
     return CRL_OK;
 }
 
-static enum crl_status add_all(struct crl_rows *rows, const char *path, json_t *list, struct crl_err *err)
+static enum crl_status add_all(struct crl_data_rows *rows, const char *path, json_t *list,
+                               struct crl_err *err)
 {
     size_t i;
     json_t *v;
@@ -97,7 +99,7 @@ static enum crl_status add_all(struct crl_rows *rows, const char *path, json_t *
 }
 
 /* SQuAD's nesting: every question with its paragraph's context. */
-static enum crl_status add_squad(struct crl_rows *rows, json_t *data, struct crl_err *err)
+static enum crl_status add_squad(struct crl_data_rows *rows, json_t *data, struct crl_err *err)
 {
     size_t i, j, k;
     json_t *article, *paragraph, *qa;
@@ -106,7 +108,8 @@ static enum crl_status add_squad(struct crl_rows *rows, json_t *data, struct crl
         json_array_foreach(json_object_get(article, "paragraphs"), j, paragraph)
             json_array_foreach(json_object_get(paragraph, "qas"), k, qa)
     {
-        json_t *row = json_is_object(qa) ? json_copy(qa) : NULL, *context = json_object_get(paragraph, "context");
+        json_t *row = json_is_object(qa) ? json_copy(qa) : NULL,
+               *context = json_object_get(paragraph, "context");
         enum crl_status st = add(rows, row, rows->n + 1, err);
         if (!st && context && json_object_set(row, "context", context))
             st = crl_fail(err, CRL_ENOMEM, "no memory for a row");
@@ -115,7 +118,7 @@ static enum crl_status add_squad(struct crl_rows *rows, json_t *data, struct crl
     return CRL_OK;
 }
 
-static enum crl_status document(struct crl_rows *rows, const char *path, const char *text, size_t len,
+static enum crl_status document(struct crl_data_rows *rows, const char *path, const char *text, size_t len,
                                 struct crl_err *err)
 {
     json_t *doc, *data, *v;
@@ -127,13 +130,13 @@ static enum crl_status document(struct crl_rows *rows, const char *path, const c
     rows->document = true;
     data = json_object_get(doc, "data");
     if (json_is_array(doc)) st = add_all(rows, path, doc, err);
-    else if (json_is_array(data) && json_object_get(json_array_get(data, 0), "paragraphs")) st = add_squad(rows, data, err);
+    else if (json_is_array(data) && json_object_get(json_array_get(data, 0), "paragraphs"))
+        st = add_squad(rows, data, err);
     else if (json_is_array(data)) st = add_all(rows, path, data, err);
     else if (json_is_object(doc)) {
         json_object_foreach(doc, key, v) all &= json_is_object(v);
         if (!all) st = add(rows, json_incref(doc), 1, err);
-        else
-            json_object_foreach(doc, key, v)
+        else json_object_foreach(doc, key, v)
             {
                 st = add(rows, json_incref(v), rows->n + 1, err);
                 if (st) break;
@@ -163,7 +166,8 @@ static enum crl_status cell(struct table *t, struct crl_str *out, bool *last)
         for (t->at++;; t->at++) {
             const char *quote = memchr(t->text + t->at, '"', t->len - t->at);
             if (!quote)
-                return crl_fail(t->err, CRL_EFORMAT, "%s: line %zu: a quoted field is never closed", t->path, opened);
+                return crl_fail(t->err, CRL_EFORMAT, "%s: line %zu: a quoted field is never closed", t->path,
+                                opened);
             n = (size_t)(quote - t->text) - t->at;
             for (size_t i = 0; i < n; i++) t->line += t->text[t->at + i] == '\n';
             st = crl_str_add(out, t->text + t->at, n, t->err);
@@ -173,9 +177,11 @@ static enum crl_status cell(struct table *t, struct crl_str *out, bool *last)
             if (st) break;
         }
         if (!st && t->at < t->len && !strchr(",\r\n", t->text[t->at]))
-            return crl_fail(t->err, CRL_EFORMAT, "%s: line %zu: text behind the closing quote of a field", t->path, t->line);
+            return crl_fail(t->err, CRL_EFORMAT, "%s: line %zu: text behind the closing quote of a field",
+                            t->path, t->line);
     } else {
-        for (n = 0; t->at + n < t->len && t->text[t->at + n] != t->separator && t->text[t->at + n] != '\n';) n++;
+        for (n = 0; t->at + n < t->len && t->text[t->at + n] != t->separator && t->text[t->at + n] != '\n';)
+            n++;
         if (n && (t->at + n == t->len || t->text[t->at + n] == '\n') && t->text[t->at + n - 1] == '\r') n--;
         st = crl_str_add(out, t->text + t->at, n, t->err);
         t->at += n;
@@ -222,7 +228,7 @@ static enum crl_status read_header(struct header *h, struct table *t)
     return st;
 }
 
-static enum crl_status read_record(struct crl_rows *rows, const struct header *h, struct table *t)
+static enum crl_status read_record(struct crl_data_rows *rows, const struct header *h, struct table *t)
 {
     struct crl_str s = { NULL, 0, 0 };
     json_t *row = json_object();
@@ -240,7 +246,8 @@ static enum crl_status read_record(struct crl_rows *rows, const struct header *h
         json_decref(row);
         row = NULL;
     } else if (!st && n != h->n) {
-        st = crl_fail(t->err, CRL_EFORMAT, "%s: line %zu has %zu fields where %zu are expected", t->path, line, n, h->n);
+        st = crl_fail(t->err, CRL_EFORMAT, "%s: line %zu has %zu fields where %zu are expected", t->path,
+                      line, n, h->n);
     }
     crl_str_fini(&s);
     if (!st && row) return add(rows, row, line, t->err);
@@ -248,8 +255,8 @@ static enum crl_status read_record(struct crl_rows *rows, const struct header *h
     return st;
 }
 
-static enum crl_status table(struct crl_rows *rows, const char *path, const char *text, size_t len, char separator,
-                             const char *const *columns, struct crl_err *err)
+static enum crl_status table(struct crl_data_rows *rows, const char *path, const char *text, size_t len,
+                             char separator, const char *const *columns, struct crl_err *err)
 {
     struct table t = { path, text, len, 0, 1, separator, err };
     struct header h = { .n = 0 };
@@ -278,7 +285,8 @@ static enum crl_status check_utf8(const char *path, const char *text, size_t len
 }
 
 /* The file without a byte order mark. */
-static enum crl_status load(const char *path, char **data, const char **text, size_t *len, struct crl_err *err)
+static enum crl_status load(const char *path, char **data, const char **text, size_t *len,
+                            struct crl_err *err)
 {
     enum crl_status st = crl_file_read(data, len, path, CRL_DATA_MAX, err);
 
@@ -291,7 +299,8 @@ static enum crl_status load(const char *path, char **data, const char **text, si
     return check_utf8(path, *text, *len, err);
 }
 
-enum crl_status crl_rows_read(struct crl_rows *out, const char *path, const char *const *columns, struct crl_err *err)
+enum crl_status crl_rows_read(struct crl_data_rows *out, const char *path, const char *const *columns,
+                              struct crl_err *err)
 {
     char *data = NULL;
     const char *text = NULL;
@@ -322,14 +331,15 @@ enum crl_status crl_rows_read(struct crl_rows *out, const char *path, const char
     return st;
 }
 
-void crl_rows_fini(struct crl_rows *rows)
+void crl_rows_fini(struct crl_data_rows *rows)
 {
     for (size_t i = 0; i < rows->n; i++) json_decref(rows->v[i].fields);
     crl_free(rows->v);
     memset(rows, 0, sizeof *rows);
 }
 
-enum crl_status crl_rows_peek(const char *path, size_t *n_field, char **first, char **last, struct crl_err *err)
+enum crl_status crl_rows_peek(const char *path, size_t *n_field, char **first, char **last,
+                              struct crl_err *err)
 {
     struct table t = { .path = path, .line = 1, .err = err };
     struct header h = { .n = 0 };

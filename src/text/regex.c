@@ -58,9 +58,11 @@ static enum crl_status compile(pcre2_code **out, const char *pattern, uint32_t o
     }
 }
 
-enum crl_status crl_regex_new(struct crl_regex **out, const char *pattern, unsigned flags, struct crl_err *err)
+enum crl_status crl_regex_new(struct crl_regex **out, const char *pattern, unsigned flags,
+                              struct crl_err *err)
 {
-    uint32_t options = (flags & CRL_REGEX_CASELESS ? PCRE2_CASELESS : 0) | (flags & CRL_REGEX_DOTALL ? PCRE2_DOTALL : 0);
+    uint32_t options =
+        (flags & CRL_REGEX_CASELESS ? PCRE2_CASELESS : 0) | (flags & CRL_REGEX_DOTALL ? PCRE2_DOTALL : 0);
     struct crl_regex *r;
     uint32_t groups = 0;
     enum crl_status st;
@@ -75,8 +77,8 @@ enum crl_status crl_regex_new(struct crl_regex **out, const char *pattern, unsig
     if (!st) {
         pcre2_pattern_info(r->code, PCRE2_INFO_CAPTURECOUNT, &groups);
         if (groups >= CRL_REGEX_GROUPS)
-            st = crl_fail(err, CRL_ERANGE, "pattern \"%.80s\" has %u groups, at most %d are supported", pattern, groups,
-                          CRL_REGEX_GROUPS - 1);
+            st = crl_fail(err, CRL_ERANGE, "pattern \"%.80s\" has %u groups, at most %d are supported",
+                          pattern, groups, CRL_REGEX_GROUPS - 1);
         else pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE); /* where there is none the interpreter does it */
     }
     if (st) {
@@ -164,8 +166,8 @@ enum crl_status crl_regex_last(const struct crl_regex *r, const char *text, size
     return CRL_OK;
 }
 
-static enum crl_status substitute(const pcre2_code *code, const char *text, size_t len, const char *by, uint32_t options,
-                                  struct crl_str *out, struct crl_err *err)
+static enum crl_status substitute(const pcre2_code *code, const char *text, size_t len, const char *by,
+                                  uint32_t options, struct crl_str *out, struct crl_err *err)
 {
     PCRE2_SIZE size = len + 64, room = size;
     PCRE2_SPTR from = (PCRE2_SPTR)(text ? text : "");
@@ -180,8 +182,8 @@ static enum crl_status substitute(const pcre2_code *code, const char *text, size
         return st ? st : crl_fail(err, CRL_ENOMEM, "no memory to search text");
     }
     options |= PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_OVERFLOW_LENGTH;
-    rc = pcre2_substitute(code, from, len, 0, options, s.match, s.ctx, (PCRE2_SPTR)by,
-                          PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)buffer, &size);
+    rc = pcre2_substitute(code, from, len, 0, options, s.match, s.ctx, (PCRE2_SPTR)by, PCRE2_ZERO_TERMINATED,
+                          (PCRE2_UCHAR *)buffer, &size);
     if (rc == PCRE2_ERROR_NOMEMORY && size > room) { /* size now says what is needed */
         crl_free(buffer);
         buffer = size <= CRL_STR_MAX ? crl_alloc(size, 1) : NULL;

@@ -1,5 +1,5 @@
-/* regex.h - patterns of this program and of its users on PCRE2: searching with groups, replacing, lower case. (The
- * tokenizer's split pattern has rules of its own: pretok.h.)
+/* regex.h - patterns of this program and of its users on PCRE2: searching with groups, replacing, lower case.
+ * (The tokenizer's split pattern has rules of its own: pretok.h.)
  *
  * Patterns and texts are UTF-8 and classes such as \s, \d and \b mean Unicode's. A text that is not UTF-8 is
  * CRL_EFORMAT. A compiled pattern never changes: any number of threads may use it. */
@@ -21,7 +21,8 @@ enum crl_regex_flags {
 };
 
 /* CRL_EFORMAT with PCRE2's reason when the pattern does not compile; CRL_ERANGE for too many groups. */
-enum crl_status crl_regex_new(struct crl_regex **out, const char *pattern, unsigned flags, struct crl_err *err);
+enum crl_status crl_regex_new(struct crl_regex **out, const char *pattern, unsigned flags,
+                              struct crl_err *err);
 void crl_regex_free(struct crl_regex *r);
 
 /* Bytes of the text from `from` to before `to`; a group that took no part is empty at 0. */
@@ -29,8 +30,8 @@ struct crl_span {
     size_t from, to;
 };
 
-/* The first match that begins at or after byte `at`; *found false when there is none, groups are then all empty.
- * CRL_ERANGE when the search takes far more steps than the text has bytes. */
+/* The first match that begins at or after byte `at`; *found false when there is none, groups are then all
+ * empty. CRL_ERANGE when the search takes far more steps than the text has bytes. */
 enum crl_status crl_regex_find(const struct crl_regex *r, const char *text, size_t len, size_t at,
                                struct crl_span group[CRL_REGEX_GROUPS], bool *found, struct crl_err *err);
 

@@ -1,4 +1,5 @@
-/* test_items.c - the published forms of data sets are read, and what breaks them is named with line and field. */
+/* test_items.c - the published forms of data sets are read, and what breaks them is named with line and
+ * field. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,8 +31,8 @@ static int tear_down(void **unused)
     return rmdir(folder);
 }
 
-static enum crl_status read_as(struct crl_questions **q, const char *name, enum crl_data_format f, const char *text,
-                               struct crl_err *err)
+static enum crl_status read_as(struct crl_questions **q, const char *name, enum crl_data_format f,
+                               const char *text, struct crl_err *err)
 {
     char path[128];
     enum crl_status st;
@@ -69,8 +70,9 @@ static void bad(const char *name, enum crl_data_format f, const char *text, cons
 
 static void mmlu_is_read_from_csv_and_json(void **unused)
 {
-    struct crl_questions *q = good("abstract_algebra_test.csv", CRL_DATA_MMLU,
-                                   "\"Find the degree, please\",0,4,2,6,B\n\"Say \"\"x\"\"\nagain\",1,2,3,4,D\r\n");
+    struct crl_questions *q =
+        good("abstract_algebra_test.csv", CRL_DATA_MMLU,
+             "\"Find the degree, please\",0,4,2,6,B\n\"Say \"\"x\"\"\nagain\",1,2,3,4,D\r\n");
 
     (void)unused;
     assert_int_equal(q->n, 2);
@@ -84,13 +86,16 @@ static void mmlu_is_read_from_csv_and_json(void **unused)
     assert_int_equal(q->v[1].line, 2);
     crl_questions_free(q);
     q = good("m.jsonl", CRL_DATA_MMLU,
-             "{\"question\": \"Q\", \"subject\": \"anatomy\", \"choices\": [\"a\", \"b\", \"c\", \"d\"], \"answer\": 2}\n");
+             "{\"question\": \"Q\", \"subject\": \"anatomy\", \"choices\": [\"a\", \"b\", \"c\", \"d\"], "
+             "\"answer\": 2}\n");
     assert_int_equal(q->v[0].right, 2);
     assert_string_equal(q->v[0].group, "anatomy");
     crl_questions_free(q);
     q = good("pro.jsonl", CRL_DATA_MMLU_PRO,
-             "{\"question_id\": 70, \"question\": \"Q\", \"options\": [\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\"], "
-             "\"answer\": \"I\", \"answer_index\": 8, \"cot_content\": \"\", \"category\": \"business\", \"src\": \"x\"}");
+             "{\"question_id\": 70, \"question\": \"Q\", \"options\": "
+             "[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\"], "
+             "\"answer\": \"I\", \"answer_index\": 8, \"cot_content\": \"\", \"category\": \"business\", "
+             "\"src\": \"x\"}");
     assert_int_equal(q->v[0].n_choice, 10);
     assert_string_equal(q->v[0].gold[0], "I");
     assert_string_equal(q->v[0].id, "70");
@@ -99,9 +104,12 @@ static void mmlu_is_read_from_csv_and_json(void **unused)
 
 static void gpqa_options_are_shuffled_alike_in_every_run(void **unused)
 {
-    static const char text[] = "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,"
-                               "High-level domain\nrec1,\"What\nis it?\",right,w1,w2,w3,Physics\nrec2,Another,right,w1,w2,w3,Physics\n";
-    struct crl_questions *q = good("gpqa.csv", CRL_DATA_GPQA, text), *again = good("gpqa.csv", CRL_DATA_GPQA, text);
+    static const char text[] =
+        "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,"
+        "High-level domain\nrec1,\"What\nis "
+        "it?\",right,w1,w2,w3,Physics\nrec2,Another,right,w1,w2,w3,Physics\n";
+    struct crl_questions *q = good("gpqa.csv", CRL_DATA_GPQA, text),
+                         *again = good("gpqa.csv", CRL_DATA_GPQA, text);
 
     (void)unused;
     for (size_t i = 0; i < 2; i++) {
@@ -118,8 +126,8 @@ static void gpqa_options_are_shuffled_alike_in_every_run(void **unused)
 
 static void number_sets_are_read(void **unused)
 {
-    struct crl_questions *q =
-        good("g.jsonl", CRL_DATA_GSM8K, "{\"question\": \"Q\", \"answer\": \"2+2 = <<2+2=4>>4\\n#### 1,004\"}\n");
+    struct crl_questions *q = good("g.jsonl", CRL_DATA_GSM8K,
+                                   "{\"question\": \"Q\", \"answer\": \"2+2 = <<2+2=4>>4\\n#### 1,004\"}\n");
 
     (void)unused;
     assert_string_equal(q->v[0].gold[0], "1004");
@@ -140,10 +148,10 @@ static void number_sets_are_read(void **unused)
 
 static void code_and_reading_sets_are_read(void **unused)
 {
-    struct crl_questions *q =
-        good("mbpp.jsonl", CRL_DATA_MBPP,
-             "{\"text\": \"Write f.\", \"code\": \"def f(): pass\", \"task_id\": 11, \"test_setup_code\": \"\", "
-             "\"test_list\": [\"assert f() is None\", \"assert 1\"], \"challenge_test_list\": []}\n");
+    struct crl_questions *q = good(
+        "mbpp.jsonl", CRL_DATA_MBPP,
+        "{\"text\": \"Write f.\", \"code\": \"def f(): pass\", \"task_id\": 11, \"test_setup_code\": \"\", "
+        "\"test_list\": [\"assert f() is None\", \"assert 1\"], \"challenge_test_list\": []}\n");
 
     (void)unused;
     assert_string_equal(q->v[0].tests, "assert f() is None\nassert 1");
@@ -151,36 +159,42 @@ static void code_and_reading_sets_are_read(void **unused)
     assert_int_equal(q->v[0].n_gold, 0);
     crl_questions_free(q);
     q = good("tydiqa.json", CRL_DATA_TYDIQA,
-             "{\"version\": \"1\", \"data\": [{\"paragraphs\": [{\"context\": \"C1\", \"qas\": [{\"id\": \"finnish-1-0\", "
+             "{\"version\": \"1\", \"data\": [{\"paragraphs\": [{\"context\": \"C1\", \"qas\": [{\"id\": "
+             "\"finnish-1-0\", "
              "\"question\": \"Q1\", \"answers\": [{\"text\": \"a\", \"answer_start\": 0}]}]}]}]}");
     assert_string_equal(q->v[0].context, "C1");
     assert_string_equal(q->v[0].group, "finnish");
     crl_questions_free(q);
     q = good("tydiqa.jsonl", CRL_DATA_TYDIQA,
-             "{\"id\": \"x\", \"question\": \"Q\", \"context\": \"C\", \"answers\": {\"text\": [\"a\", \"b\"], \"answer_start\": [0, 1]}}");
+             "{\"id\": \"x\", \"question\": \"Q\", \"context\": \"C\", \"answers\": {\"text\": [\"a\", "
+             "\"b\"], \"answer_start\": [0, 1]}}");
     assert_int_equal(q->v[0].n_gold, 2);
     crl_questions_free(q);
 }
 
 static void picture_sets_carry_their_paths(void **unused)
 {
-    struct crl_questions *q =
-        good("chart.json", CRL_DATA_CHARTQA, "[{\"imgname\": \"1.png\", \"query\": \"How many?\", \"label\": \"14\"}]");
+    struct crl_questions *q = good("chart.json", CRL_DATA_CHARTQA,
+                                   "[{\"imgname\": \"1.png\", \"query\": \"How many?\", \"label\": \"14\"}]");
 
     (void)unused;
     assert_string_equal(q->v[0].image[0], "1.png");
     assert_string_equal(q->v[0].gold[0], "14");
     crl_questions_free(q);
     q = good("val_v1.0.json", CRL_DATA_DOCVQA,
-             "{\"dataset_name\": \"docvqa\", \"data\": [{\"questionId\": 337, \"question\": \"Q\", \"image\": \"documents/x.png\", "
+             "{\"dataset_name\": \"docvqa\", \"data\": [{\"questionId\": 337, \"question\": \"Q\", "
+             "\"image\": \"documents/x.png\", "
              "\"answers\": [\"0.28\", \".28\"]}]}");
     assert_int_equal(q->v[0].n_gold, 2);
     assert_string_equal(q->v[0].id, "337");
     crl_questions_free(q);
     q = good("mmmu.jsonl", CRL_DATA_MMMU,
-             "{\"id\": \"v_1\", \"question\": \"<image 1> what?\", \"options\": \"['$6', \\\"it's\\\", 'a\\\\n']\", "
-             "\"image_1\": \"1.png\", \"image_2\": null, \"question_type\": \"multiple-choice\", \"answer\": \"B\"}\n"
-             "{\"id\": \"v_2\", \"question\": \"Q\", \"options\": \"[]\", \"question_type\": \"open\", \"answer\": \"['8', 'eight']\"}\n");
+             "{\"id\": \"v_1\", \"question\": \"<image 1> what?\", \"options\": \"['$6', \\\"it's\\\", "
+             "'a\\\\n']\", "
+             "\"image_1\": \"1.png\", \"image_2\": null, \"question_type\": \"multiple-choice\", \"answer\": "
+             "\"B\"}\n"
+             "{\"id\": \"v_2\", \"question\": \"Q\", \"options\": \"[]\", \"question_type\": \"open\", "
+             "\"answer\": \"['8', 'eight']\"}\n");
     assert_int_equal(q->v[0].n_choice, 3);
     assert_string_equal(q->v[0].choice[1], "it's");
     assert_int_equal(q->v[0].n_image, 1);
@@ -188,9 +202,12 @@ static void picture_sets_carry_their_paths(void **unused)
     assert_string_equal(q->v[1].gold[1], "eight");
     crl_questions_free(q);
     q = good("testmini.json", CRL_DATA_MATHVISTA,
-             "{\"1\": {\"pid\": \"1\", \"question\": \"Q\", \"image\": \"images/1.jpg\", \"choices\": null, \"answer\": \"1.2\", "
-             "\"question_type\": \"free_form\", \"answer_type\": \"float\"}, \"2\": {\"pid\": \"2\", \"question\": \"Q\", \"image\": "
-             "\"images/2.jpg\", \"choices\": [\"yes\", \"no\"], \"answer\": \"no\", \"question_type\": \"multi_choice\"}}");
+             "{\"1\": {\"pid\": \"1\", \"question\": \"Q\", \"image\": \"images/1.jpg\", \"choices\": null, "
+             "\"answer\": \"1.2\", "
+             "\"question_type\": \"free_form\", \"answer_type\": \"float\"}, \"2\": {\"pid\": \"2\", "
+             "\"question\": \"Q\", \"image\": "
+             "\"images/2.jpg\", \"choices\": [\"yes\", \"no\"], \"answer\": \"no\", \"question_type\": "
+             "\"multi_choice\"}}");
     assert_int_equal(q->n, 2);
     assert_string_equal(q->v[0].gold[0], "1.2");
     assert_int_equal(q->v[1].right, 1);
@@ -199,9 +216,10 @@ static void picture_sets_carry_their_paths(void **unused)
 
 static void generic_form_is_read_from_lines_and_tables(void **unused)
 {
-    struct crl_questions *q = good("tasks.jsonl", CRL_DATA_GENERIC,
-                                   "\xef\xbb\xbf{\"task\": \"add\", \"question\": \"1+1?\", \"answer\": 2}\n\n"
-                                   "{\"id\": \"x\", \"prompt\": \"P\", \"answers\": [\"a\", \"b\"], \"images\": [\"p.png\"]}\n");
+    struct crl_questions *q =
+        good("tasks.jsonl", CRL_DATA_GENERIC,
+             "\xef\xbb\xbf{\"task\": \"add\", \"question\": \"1+1?\", \"answer\": 2}\n\n"
+             "{\"id\": \"x\", \"prompt\": \"P\", \"answers\": [\"a\", \"b\"], \"images\": [\"p.png\"]}\n");
 
     (void)unused;
     assert_int_equal(q->n, 2);
@@ -218,10 +236,11 @@ static void generic_form_is_read_from_lines_and_tables(void **unused)
 
 static void lettered_lines_become_options(void **unused)
 {
-    struct crl_questions *q = good("tasks.jsonl", CRL_DATA_GENERIC,
-                                   "{\"question\": \"Which line says Liam?\\nA. Nathan\\nB. Liam\\nAnswer:\", \"answer\": \"B\"}\n"
-                                   "{\"question\": \"Spell it.\\nB. no\\nC. no\", \"answer\": \"B\"}\n"
-                                   "{\"question\": \"Plain\", \"answer\": \"plain\"}\n");
+    struct crl_questions *q =
+        good("tasks.jsonl", CRL_DATA_GENERIC,
+             "{\"question\": \"Which line says Liam?\\nA. Nathan\\nB. Liam\\nAnswer:\", \"answer\": \"B\"}\n"
+             "{\"question\": \"Spell it.\\nB. no\\nC. no\", \"answer\": \"B\"}\n"
+             "{\"question\": \"Plain\", \"answer\": \"plain\"}\n");
 
     (void)unused;
     assert_int_equal(crl_questions_split_choices(q, NULL), CRL_OK);
@@ -242,8 +261,8 @@ static void selection_keeps_groups_and_spreads(void **unused)
 
     (void)unused;
     for (int i = 0; i < 20; i++)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "{\"task\": \"%s\", \"question\": \"q\", \"answer\": \"%d\"}\n",
-                 i % 2 ? "odd" : "even", i);
+        snprintf(text + strlen(text), sizeof text - strlen(text),
+                 "{\"task\": \"%s\", \"question\": \"q\", \"answer\": \"%d\"}\n", i % 2 ? "odd" : "even", i);
     q = good("t.jsonl", CRL_DATA_GENERIC, text);
     assert_int_equal(crl_questions_select(q, "e*", 5, &err), CRL_OK);
     assert_int_equal(q->n, 5);
@@ -260,11 +279,15 @@ static void faults_are_named_with_line_and_field(void **unused)
     bad("e.jsonl", CRL_DATA_AUTO, "", "holds no items");
     bad("e.jsonl", CRL_DATA_AUTO, "\n \n", "holds no items");
     bad("e.csv", CRL_DATA_AUTO, "id,question,answer\n", "holds no items");
-    bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": \"q\"}\n", "line 2|\"answer\" is missing");
-    bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": [], \"answer\": \"a\"}\n", "line 2|\"question\"");
+    bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": \"q\"}\n",
+        "line 2|\"answer\" is missing");
+    bad("e.jsonl", CRL_DATA_AUTO,
+        "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": [], \"answer\": \"a\"}\n",
+        "line 2|\"question\"");
     bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\", \"answer\": \"a\"}\n{oops\n", "line 2");
     bad("e.jsonl", CRL_DATA_AUTO, "[1]\n", "line 1|not a JSON object");
-    bad("e.jsonl", CRL_DATA_MMLU, "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}\n", "line 1|\"answer\" names none");
+    bad("e.jsonl", CRL_DATA_MMLU, "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}\n",
+        "line 1|\"answer\" names none");
     bad("e.jsonl", CRL_DATA_MATH, "{\"problem\": \"q\", \"solution\": \"none\"}\n", "line 1|\"solution\"");
     bad("e.csv", CRL_DATA_AUTO, "question,answer\na,b\nc,d,e\n", "line 3 has 3 fields where 2 are expected");
     bad("e.csv", CRL_DATA_AUTO, "question,answer\na,b\n\"c,d\n", "line 3|never closed");
@@ -272,7 +295,9 @@ static void faults_are_named_with_line_and_field(void **unused)
     bad("e.json", CRL_DATA_AUTO, "{\"data\": [3]}", "item 1");
     bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\", \"answer\": \"a\"}\n\xff\n", "line 2 is not UTF-8");
     bad("e.jsonl", CRL_DATA_AUTO, "{\"question\": \"q\\u0000\", \"answer\": \"a\"}\n", "line 1|zero byte");
-    bad("m.jsonl", CRL_DATA_MMMU, "{\"id\": \"1\", \"question\": \"q\", \"options\": \"['a\", \"answer\": \"A\"}", "options|never ends");
+    bad("m.jsonl", CRL_DATA_MMMU,
+        "{\"id\": \"1\", \"question\": \"q\", \"options\": \"['a\", \"answer\": \"A\"}",
+        "options|never ends");
 }
 
 int main(void)

@@ -1,4 +1,5 @@
-/* test_metrics.c - answers taken out of replies and scored: by hand, and as published examples and programs have it. */
+/* test_metrics.c - answers taken out of replies and scored: by hand, and as published examples and programs
+ * have it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,8 +77,12 @@ static void last_number_is_taken_in_any_script(void **unused)
     want(CRL_EXTRACT_NUMBER, "7 apples and 5 pears. The answer is 12.", "12");
     want(CRL_EXTRACT_NUMBER, "Die Antwort lautet 70,000 Dollar.", "70000");
     want(CRL_EXTRACT_NUMBER, "La respuesta es -3.5", "-3.5");
-    want(CRL_EXTRACT_NUMBER, "\xe0\xa6\x89\xe0\xa6\xa4\xe0\xa7\x8d\xe0\xa6\xa4\xe0\xa6\xb0 \xe0\xa7\xa7\xe0\xa7\xae", "18");
-    want(CRL_EXTRACT_NUMBER, "x = \xe2\x88\x92" "5", "-5");
+    want(CRL_EXTRACT_NUMBER,
+         "\xe0\xa6\x89\xe0\xa6\xa4\xe0\xa7\x8d\xe0\xa6\xa4\xe0\xa6\xb0 \xe0\xa7\xa7\xe0\xa7\xae", "18");
+    want(CRL_EXTRACT_NUMBER,
+         "x = \xe2\x88\x92"
+         "5",
+         "-5");
     want(CRL_EXTRACT_NUMBER, "none", NULL);
 }
 
@@ -159,7 +164,8 @@ static void squad_scores_words_without_articles(void **unused)
     /* got: cat sat on mat; gold: cat is on the mat -> cat is on mat: 3 shared of 4 and 4 */
     near(score(CRL_SCORE_F1, "a cat sat on the mat", "The cat is on the mat."), 0.75);
     near(score(CRL_SCORE_F1, "Denver Broncos", "the Denver Broncos"), 1);
-    near(score(CRL_SCORE_F1, "b b b", "b c"), 2 * (1.0 / 3) * 0.5 / (1.0 / 3 + 0.5)); /* a word counts as often as it occurs */
+    near(score(CRL_SCORE_F1, "b b b", "b c"),
+         2 * (1.0 / 3) * 0.5 / (1.0 / 3 + 0.5)); /* a word counts as often as it occurs */
     near(score(CRL_SCORE_F1, "x", "y"), 0);
     near(score(CRL_SCORE_F1, "the", "a"), 1); /* both empty */
     near(score(CRL_SCORE_F1, "", "y"), 0);
@@ -218,7 +224,8 @@ static void math_answers_are_normalised(void **unused)
 
     (void)unused;
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
-        if (score(CRL_SCORE_MATH, same[i][0], same[i][1]) != 1) fail_msg("%s is not %s", same[i][0], same[i][1]);
+        if (score(CRL_SCORE_MATH, same[i][0], same[i][1]) != 1)
+            fail_msg("%s is not %s", same[i][0], same[i][1]);
     near(score(CRL_SCORE_MATH, "\\frac{1}{2}", "\\frac{2}{1}"), 0);
     near(score(CRL_SCORE_MATH, "x+y=5", "5"), 0); /* only short left sides are dropped */
     near(score(CRL_SCORE_MATH, "12/5.5", "\\frac{12}{5.5}"), 0);
@@ -237,7 +244,11 @@ static void anls_is_zero_from_half_the_length_on(void **unused)
     near(score(CRL_SCORE_ANLS, "abcxx", "abcyy"), 0.6);
     near(score(CRL_SCORE_ANLS, "", "x"), 0);
     near(score(CRL_SCORE_ANLS, "", ""), 1);
-    near(score(CRL_SCORE_ANLS, "Stra\xc3\x9f" "e", "Strasse"), 1 - 2.0 / 7); /* characters, not bytes */
+    near(score(CRL_SCORE_ANLS,
+               "Stra\xc3\x9f"
+               "e",
+               "Strasse"),
+         1 - 2.0 / 7); /* characters, not bytes */
     assert_int_equal(crl_score_answer(scorer, CRL_SCORE_ANLS, "UCLA", two, 2, &s, &err), CRL_OK);
     near(s, 1);
 }
@@ -336,7 +347,8 @@ static void replacement_may_be_longer_than_the_text(void **unused)
 
     (void)unused;
     assert_int_equal(crl_regex_new(&r, "(x)", 0, NULL), CRL_OK);
-    assert_int_equal(crl_regex_replace(r, "xxxxxxxxxx", 10, "$1-0123456789012345678901234567890$$", &out, NULL), CRL_OK);
+    assert_int_equal(
+        crl_regex_replace(r, "xxxxxxxxxx", 10, "$1-0123456789012345678901234567890$$", &out, NULL), CRL_OK);
     assert_int_equal(out.len, 10 * (1 + 32 + 1));
     crl_str_fini(&out);
     crl_regex_free(r);

@@ -1,0 +1,231 @@
+/* ask.c - prompts. */
+#include "eval/ask.h"
+
+#include "text/chat.h"
+
+#include <string.h>
+
+/* What stands behind a data set's question in chat, and the layout without. CHOICES appears where options are
+ * shown. */
+struct form {
+    const char *chat, *text;
+};
+
+static const struct form plain_form = { "{context}{question}", "{context}Question: {question}\nAnswer:" };
+static const struct form letter_form = { "{context}{question}\n{choices}\nAnswer:",
+                                         "{context}{question}\n{choices}\nAnswer:" };
+static const struct form short_form = {
+    "{context}{question}\nAnswer with a number, a word or a short phrase.",
+    "{context}Question: {question}\nAnswer:"
+};
+
+static const struct {
+    struct crl_ask_rule rule;
+    struct form form; /* NULL: plain_form */
+} table[CRL_DATA_COUNT] = {
+    [CRL_DATA_GENERIC] = { { CRL_EXTRACT_ALL, CRL_SCORE_EXACT, 256, { "\nQuestion:" } }, { NULL, NULL } },
+    [CRL_DATA_MMLU] = { { CRL_EXTRACT_LETTER, CRL_SCORE_EXACT, 1024, { "\n\n" } }, { NULL, NULL } },
+    [CRL_DATA_MMLU_PRO] = { { CRL_EXTRACT_LETTER, CRL_SCORE_EXACT, 2048, { "\nQuestion:" } },
+                            { NULL, NULL } },
+    [CRL_DATA_GPQA] = { { CRL_EXTRACT_LETTER, CRL_SCORE_EXACT, 2048, { "\nQuestion:" } }, { NULL, NULL } },
+    [CRL_DATA_GSM8K] = { { CRL_EXTRACT_HASHES, CRL_SCORE_NUMBER, 1024, { "\nQuestion:" } },
+                         { "{question}\n\nWork it out step by step. The last line is #### and then the "
+                           "number alone.",
+                           "Question: {question}\nAnswer:" } },
+    [CRL_DATA_MGSM] = { { CRL_EXTRACT_NUMBER, CRL_SCORE_NUMBER, 1024, { "\nQuestion:" } },
+                        { "{question}\n\nWork it out step by step. The last line is \"The answer is\" and "
+                          "the number.",
+                          "Question: {question}\nAnswer:" } },
+    [CRL_DATA_MATH] = { { CRL_EXTRACT_BOXED, CRL_SCORE_MATH, 2048, { "\nProblem:" } },
+                        { "{question}\n\nWork it out step by step and put the result into \\boxed{}.",
+                          "Problem: {question}\nSolution:" } },
+    [CRL_DATA_MBPP] = { { CRL_EXTRACT_CODE, CRL_SCORE_CODE, 1024, { "[DONE]" } },
+                        { "{question}\nThe code must pass these tests:\n{tests}\n\nReply with Python code "
+                          "alone, in one "
+                          "fenced block.",
+                          "Task: {question}\nTests:\n{tests}\n[BEGIN]\n" } },
+    [CRL_DATA_TYDIQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_F1, 64, { "\n" } },
+                          { "{context}{question}\nAnswer with words of the passage alone.",
+                            "{context}Question: {question}\nAnswer:" } },
+    [CRL_DATA_CHARTQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_RELAXED, 64, { "\n" } }, short_form },
+    [CRL_DATA_DOCVQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_ANLS, 64, { "\n" } }, short_form },
+    [CRL_DATA_MMMU] = { { CRL_EXTRACT_LINE, CRL_SCORE_EXACT, 1024, { "\n\n" } }, short_form },
+    [CRL_DATA_MATHVISTA] = { { CRL_EXTRACT_LINE, CRL_SCORE_NUMBER, 1024, { "\n\n" } }, short_form },
+};
+
+const struct crl_ask_rule *crl_ask_rule(enum crl_data_format format)
+{
+    return &table[format].rule;
+}
+
+/* --- templates ------------------------------------------------------------------------------------------ */
+
+static const char *template_of(const struct crl_asker *a, const struct crl_question *q)
+{
+    const struct form *f = &table[a->format].form;
+
+    if (a->template) return a->template;
+    if (a->ask == CRL_ASK_LETTER || (a->ask == CRL_ASK_REPLY && q->n_choice)) f = &letter_form;
+    else if (a->ask == CRL_ASK_OPTION || !f->chat) f = &plain_form;
+    return a->chat ? f->chat : f->text;
+}
+
+static enum crl_status put_choices(const struct crl_question *q, struct crl_str *out, struct crl_err *err)
+{
+    enum crl_status st = CRL_OK;
+
+    for (size_t i = 0; i < q->n_choice && !st; i++) {
+        char mark[] = "\nA. ";
+        mark[1] = (char)('A' + i);
+        st = crl_str_puts(out, i ? mark : mark + 1, err);
+        if (!st) st = crl_str_puts(out, q->choice[i], err);
+    }
+    return st;
+}
+
+/* The value of a name in braces; *known says whether there is one of that name. */
+static enum crl_status put_field(const char *name, size_t len, const struct crl_question *q,
+                                 struct crl_str *out, bool *known, struct crl_err *err)
+{
+    enum crl_status st = CRL_OK;
+
+    *known = true;
+    if (len == 8 && !memcmp(name, "question", 8)) return crl_str_puts(out, q->text, err);
+    if (len == 7 && !memcmp(name, "choices", 7)) return put_choices(q, out, err);
+    if (len == 5 && !memcmp(name, "tests", 5)) return crl_str_puts(out, q->tests ? q->tests : "", err);
+    if (len == 7 && !memcmp(name, "context", 7)) {
+        if (q->context) st = crl_str_puts(out, q->context, err);
+        return q->context && !st ? crl_str_puts(out, "\n\n", err) : st;
+    }
+    *known = false;
+    return CRL_OK;
+}
+
+static enum crl_status fill(const char *t, const struct crl_question *q, struct crl_str *out,
+                            struct crl_err *err)
+{
+    enum crl_status st = CRL_OK;
+
+    while (*t && !st) {
+        size_t n = strcspn(t, "{"), name;
+        bool known = false;
+        st = crl_str_add(out, t, n, err);
+        t += n;
+        if (st || !*t) break;
+        name = strspn(t + 1, "abcdefghijklmnopqrstuvwxyz");
+        if (t[1 + name] == '}') st = put_field(t + 1, name, q, out, &known, err);
+        if (!st && !known) st = crl_str_add(out, t, 1, err);
+        t += known ? name + 2 : 1;
+    }
+    return st;
+}
+
+enum crl_status crl_ask_check(const struct crl_asker *a, struct crl_err *err)
+{
+    const struct crl_question none = { .text = (char *)"" };
+    struct crl_str out = { NULL, 0, 0 };
+    enum crl_status st = CRL_OK;
+    bool known;
+
+    if (!a->template) return CRL_OK;
+    if (!strstr(a->template, "{question}"))
+        return crl_fail(err, CRL_ERANGE, "the template has no {question}");
+    for (const char *p = a->template; (p = strchr(p, '{')) && !st; p++) {
+        size_t name = strspn(p + 1, "abcdefghijklmnopqrstuvwxyz");
+        if (!name || p[1 + name] != '}') continue;
+        st = put_field(p + 1, name, &none, &out, &known, err);
+        if (!st && !known)
+            st = crl_fail(err, CRL_ERANGE,
+                          "the template asks for {%.*s}; there are {question} {context} {choices} {tests}",
+                          (int)(name < 40 ? name : 40), p + 1);
+    }
+    crl_str_fini(&out);
+    return st;
+}
+
+/* --- prompts -------------------------------------------------------------------------------------------- */
+
+/* The answer that an example shows. */
+static const char *shown_answer(const struct crl_asker *a, const struct crl_question *q)
+{
+    if (a->ask == CRL_ASK_OPTION && q->right >= 0) return q->choice[q->right];
+    if (a->ask == CRL_ASK_REPLY && q->solution && *q->solution) return q->solution;
+    return q->n_gold ? q->gold[0] : "";
+}
+
+static enum crl_status chat_prompt(const struct crl_asker *a, const struct crl_question *q,
+                                   struct crl_ids *out, struct crl_err *err)
+{
+    struct crl_chat chat = { .open_reply = true };
+    struct crl_prompt prompt = { .n_image = 0 };
+    struct crl_str text = { NULL, 0, 0 };
+    enum crl_status st = CRL_OK;
+
+    if (a->system) st = crl_chat_add(&chat, "system", err);
+    if (a->system && !st) st = crl_chat_add_text(&chat, a->system, strlen(a->system), err);
+    for (size_t i = 0; i <= a->n_shot && !st; i++) {
+        const struct crl_question *one = i < a->n_shot ? &a->shots->v[i] : q;
+        const char *answer = shown_answer(a, one);
+        text.len = 0;
+        st = fill(template_of(a, one), one, &text, err);
+        if (!st) st = crl_chat_add(&chat, "user", err);
+        if (!st) st = crl_chat_add_text(&chat, text.s ? text.s : "", text.len, err);
+        if (st || i == a->n_shot) break;
+        st = crl_chat_add(&chat, "assistant", err);
+        if (!st) st = crl_chat_add_text(&chat, answer, strlen(answer), err);
+    }
+    if (!st) st = crl_chat_ids(&chat, a->tok, &prompt, err);
+    for (size_t i = 0; i < prompt.ids.n && !st; i++) st = crl_ids_add(out, prompt.ids.v[i], err);
+    crl_prompt_fini(&prompt);
+    crl_chat_fini(&chat);
+    crl_str_fini(&text);
+    return st;
+}
+
+static bool ends_in_space(const struct crl_str *s)
+{
+    return !s->len || s->s[s->len - 1] == ' ' || s->s[s->len - 1] == '\n';
+}
+
+static enum crl_status text_prompt(const struct crl_asker *a, const struct crl_question *q,
+                                   struct crl_ids *out, struct crl_err *err)
+{
+    unsigned flags = crl_tok_bos(a->tok) >= 0 ? CRL_TOK_BOS : CRL_TOK_PLAIN;
+    struct crl_str text = { NULL, 0, 0 };
+    enum crl_status st = CRL_OK;
+
+    if (a->system) {
+        st = crl_str_puts(&text, a->system, err);
+        if (!st) st = crl_str_puts(&text, "\n\n", err);
+    }
+    for (size_t i = 0; i <= a->n_shot && !st; i++) {
+        const struct crl_question *one = i < a->n_shot ? &a->shots->v[i] : q;
+        st = fill(template_of(a, one), one, &text, err);
+        if (st || i == a->n_shot) break;
+        if (!ends_in_space(&text)) st = crl_str_puts(&text, " ", err);
+        if (!st) st = crl_str_puts(&text, shown_answer(a, one), err);
+        if (!st && a->format == CRL_DATA_MBPP) st = crl_str_puts(&text, "\n[DONE]", err);
+        if (!st) st = crl_str_puts(&text, "\n\n", err);
+    }
+    if (!st) st = crl_tok_encode(a->tok, text.s ? text.s : "", text.len, flags, out, err);
+    crl_str_fini(&text);
+    return st;
+}
+
+enum crl_status crl_ask_prompt(const struct crl_asker *a, const struct crl_question *q, struct crl_ids *out,
+                               struct crl_err *err)
+{
+    return a->chat ? chat_prompt(a, q, out, err) : text_prompt(a, q, out, err);
+}
+
+enum crl_status crl_ask_option(const struct crl_asker *a, const char *text, struct crl_ids *out,
+                               struct crl_err *err)
+{
+    struct crl_str s = { NULL, 0, 0 };
+    enum crl_status st = a->chat ? CRL_OK : crl_str_puts(&s, " ", err);
+
+    if (!st) st = crl_str_puts(&s, text, err);
+    if (!st) st = crl_tok_encode(a->tok, s.s ? s.s : "", s.len, CRL_TOK_PLAIN, out, err);
+    crl_str_fini(&s);
+    return st;
+}
