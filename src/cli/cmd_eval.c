@@ -8,6 +8,8 @@
 /* In the order of the help. One row per eval_<name>.c; ends with NULL. */
 static const struct crl_command *const evaluators[] = {
     &crl_eval_cmd_perplexity,
+    &crl_eval_cmd_reference,
+    &crl_eval_cmd_divergence,
     &crl_eval_cmd_choice,
     &crl_eval_cmd_generate,
     NULL,

@@ -8,7 +8,9 @@
 
 extern const struct crl_command crl_eval_cmd_choice;
 extern const struct crl_command crl_eval_cmd_generate;
+extern const struct crl_command crl_eval_cmd_divergence;
 extern const struct crl_command crl_eval_cmd_perplexity;
+extern const struct crl_command crl_eval_cmd_reference;
 
 /* How a result is to be shown; every evaluator takes these options. */
 struct crl_eval_show {

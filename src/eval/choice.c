@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "eval/about.h"
-#include "eval/sweep.h"
+#include "eval/logsum.h"
 
 #include <math.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static void first_row(void *ctx, size_t request, size_t token, float *logits, si
 
     (void)token;
     for (size_t i = 0; i < s->q->n_choice; i++) s->lp[i] = (double)logits[s->option[i].v[0]];
-    lse = crl_log_sum_exp(c->kern, logits, vocab);
+    lse = crl_log_sum_exp(c->kern, logits, vocab, NULL);
     for (size_t i = 0; i < s->q->n_choice; i++) s->lp[i] -= lse;
 }
 
@@ -71,7 +71,7 @@ static void next_row(void *ctx, size_t request, size_t token, float *logits, siz
     size_t next = token + 1 - s->prompt->n;
     double logit = (double)logits[s->option[c->option].v[next]];
 
-    s->token_lp[next] = logit - crl_log_sum_exp(c->kern, logits, vocab);
+    s->token_lp[next] = logit - crl_log_sum_exp(c->kern, logits, vocab, NULL);
 }
 
 static enum crl_status join(struct seat *s, const struct crl_ids *option, struct crl_err *err)

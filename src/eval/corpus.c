@@ -19,22 +19,13 @@ void crl_corpus_fini(struct crl_corpus *c)
     memset(c, 0, sizeof *c);
 }
 
-static enum crl_status note_doc(struct crl_corpus *c, size_t first, uint64_t bytes, struct crl_err *err)
+enum crl_status crl_corpus_note(struct crl_corpus *c, size_t first, uint64_t bytes, struct crl_err *err)
 {
     enum crl_status st =
         crl_grow((void **)&c->doc, &c->cap_doc, c->n_doc + 1, sizeof *c->doc, CRL_CORPUS_DOC_MAX, err);
 
     if (!st) c->doc[c->n_doc++] = (struct crl_doc){ first, c->ids.n - first, bytes };
     return st;
-}
-
-enum crl_status crl_corpus_add(struct crl_corpus *c, const int32_t *ids, size_t n, uint64_t bytes, struct crl_err *err)
-{
-    size_t first = c->ids.n;
-    enum crl_status st = CRL_OK;
-
-    for (size_t i = 0; !st && i < n; i++) st = crl_ids_add(&c->ids, ids[i], err);
-    return st ? st : note_doc(c, first, bytes, err);
 }
 
 enum crl_status crl_corpus_seal(struct crl_corpus *c, struct crl_err *err)
@@ -71,7 +62,7 @@ static enum crl_status add_text(struct crl_corpus *c, const struct crl_engine *e
     st = crl_tok_encode(tok, text, len, CRL_TOK_PLAIN, &c->ids, err);
     if (!st && c->ids.n == first) return crl_fail(err, CRL_EFORMAT, "the text is empty");
     if (!st && c->bos < 0) crl_tok_bytes(tok, c->ids.v[first], &unscored);
-    return st ? st : note_doc(c, first, len > unscored ? len - unscored : 0, err);
+    return st ? st : crl_corpus_note(c, first, len > unscored ? len - unscored : 0, err);
 }
 
 static enum crl_status add_id_list(struct crl_corpus *c, const json_t *list, uint32_t vocab, struct crl_err *err)
@@ -87,7 +78,7 @@ static enum crl_status add_id_list(struct crl_corpus *c, const json_t *list, uin
         st = crl_ids_add(&c->ids, (int32_t)id, err);
     }
     if (!st && c->ids.n == first) return crl_fail(err, CRL_EFORMAT, "field \"ids\" is empty");
-    return st ? st : note_doc(c, first, 0, err);
+    return st ? st : crl_corpus_note(c, first, 0, err);
 }
 
 static enum crl_status check_utf8(const char *text, size_t len, struct crl_err *err)

@@ -44,9 +44,8 @@ enum crl_status crl_corpus_parse(struct crl_corpus *c, const struct crl_engine *
                                  struct crl_err *err);
 void crl_corpus_fini(struct crl_corpus *c);
 
-/* Append a document of ids. */
-enum crl_status crl_corpus_add(struct crl_corpus *c, const int32_t *ids, size_t n, uint64_t bytes,
-                               struct crl_err *err);
+/* The ids from `first` to the last one are a further document. */
+enum crl_status crl_corpus_note(struct crl_corpus *c, size_t first, uint64_t bytes, struct crl_err *err);
 /* Set the hash once all documents are there. */
 enum crl_status crl_corpus_seal(struct crl_corpus *c, struct crl_err *err);
 

@@ -3,7 +3,10 @@ CORRAL_LIBS += %D%/libeval.la
 %C%_libeval_la_SOURCES = %D%/extract.c %D%/items.c %D%/items.h %D%/metrics.c %D%/metrics.h %D%/metrics_impl.h \
     %D%/rows.c %D%/rows.h %D%/result.c %D%/result.h
 # over running text
-%C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/corpus.c %D%/corpus.h %D%/perplexity.c %D%/perplexity.h \
+%C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/compact.c %D%/compact.h %D%/corpus.c %D%/corpus.h \
+    %D%/divergence.c %D%/divergence.h \
+    %D%/logsum.c %D%/logsum.h %D%/perplexity.c %D%/perplexity.h \
+    %D%/refer.c %D%/reference.c %D%/reference.h \
     %D%/stats.c %D%/stats.h %D%/sweep.c %D%/sweep.h %D%/text.c %D%/text.h
 # by questions
 %C%_libeval_la_SOURCES += %D%/ask.c %D%/ask.h %D%/choice.c %D%/choice.h %D%/feed.c %D%/feed.h %D%/quiz.c %D%/quiz.h \

@@ -3,19 +3,20 @@
 
 #include "base/mem.h"
 #include "eval/about.h"
+#include "eval/logsum.h"
 
 struct work {
     const struct crl_kernels *kern;
     double *nll; /* [n_row] */
 };
 
-static void on_row(void *ctx, unsigned member, const struct crl_row *row)
+static void on_row(void *ctx, unsigned member, const struct crl_scored *row)
 {
     struct work *w = ctx;
     double logit = (double)row->logits[row->target];
 
     (void)member;
-    w->nll[row->index] = crl_log_sum_exp(w->kern, row->logits, row->vocab) - logit;
+    w->nll[row->index] = crl_log_sum_exp(w->kern, row->logits, row->vocab, NULL) - logit;
 }
 
 static enum crl_status fill(struct crl_result *r, const struct crl_engine *engine, const struct crl_text *t,

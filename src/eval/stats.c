@@ -79,6 +79,11 @@ enum crl_status crl_boot_new(struct crl_boot **out, size_t n_cluster, size_t n, 
     return CRL_OK;
 }
 
+size_t crl_boot_size(const struct crl_boot *b)
+{
+    return b->n;
+}
+
 void crl_boot_free(struct crl_boot *b)
 {
     if (!b) return;

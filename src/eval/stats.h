@@ -26,6 +26,7 @@ struct crl_boot;
 /* CRL_ERANGE without clusters. n replicates, 0: CRL_BOOT_REPLICATES. */
 enum crl_status crl_boot_new(struct crl_boot **out, size_t n_cluster, size_t n, uint64_t seed, struct crl_err *err);
 void crl_boot_free(struct crl_boot *b);
+size_t crl_boot_size(const struct crl_boot *b); /* resamples */
 
 struct crl_spread {
     double se, low, high; /* NaN with fewer than two clusters */

@@ -3,11 +3,9 @@
 
 #include "base/mem.h"
 
-#include <math.h>
 #include <string.h>
 
 #define SESSIONS 16 /* windows that may share a pass */
-#define SUM_BLOCK 1024 /* values summed in float: 64 per lane */
 
 struct slot {
     struct crl_session *session;
@@ -49,20 +47,6 @@ uint32_t crl_moe_layers(const struct crl_engine *engine)
     return n;
 }
 
-double crl_log_sum_exp(const struct crl_kernels *k, float *logits, size_t n)
-{
-    float max = -INFINITY;
-    double sum = 0;
-
-    for (size_t at = 0; at < n; at += SUM_BLOCK) {
-        float old = max, part = 0;
-
-        k->softmax(logits + at, n - at < SUM_BLOCK ? n - at : SUM_BLOCK, 1, false, &max, &part);
-        sum = (at ? sum * exp((double)old - (double)max) : 0) + (double)part;
-    }
-    return (double)max + log(sum);
-}
-
 /* --- rows -------------------------------------------------------------------------------------------------------- */
 
 /* Layers come in order; those without experts report nothing that counts. */
@@ -101,7 +85,7 @@ static void on_logits(void *ctx, const struct crl_member *me, size_t first, floa
     for (size_t i = lo; i < hi; i++) {
         const struct share *p = share_of(w, first + i);
         size_t j = p->from + (first + i - p->row);
-        struct crl_row row = { w->first_row + first + i, 0, logits + i * stride, w->vocab, NULL };
+        struct crl_scored row = { w->first_row + first + i, 0, logits + i * stride, w->vocab, NULL };
 
         row.target = crl_window_target(w->s->corpus, p->window, j);
         if (w->s->want_routes) {

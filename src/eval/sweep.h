@@ -9,7 +9,7 @@
 #include "eval/corpus.h"
 
 /* One scored token. */
-struct crl_row {
+struct crl_scored {
     size_t index;  /* over all windows */
     int32_t target; /* the token that came */
     float *logits; /* [vocab], may be written to */
@@ -23,7 +23,7 @@ struct crl_sweep {
     const struct crl_windows *windows;
     bool want_routes;
     /* Called by the member-th thread of the team for each row; NULL: no logits are computed. */
-    void (*row)(void *ctx, unsigned member, const struct crl_row *row);
+    void (*row)(void *ctx, unsigned member, const struct crl_scored *row);
     /* After each pass, by one thread, when rows [first, first + n) have been seen. May be NULL. */
     enum crl_status (*pass)(void *ctx, size_t first, size_t n, struct crl_err *err);
     /* With want_routes, after each pass: experts of all tokens of the pass, [layers with experts][n_tok][used]. */
@@ -37,8 +37,5 @@ enum crl_status crl_sweep_run(const struct crl_sweep *s, struct crl_err *err);
 
 /* Layers with experts of a model. */
 uint32_t crl_moe_layers(const struct crl_engine *engine);
-
-/* log(sum of exp(logits)), in double over blocks of floats. The row is used up. */
-double crl_log_sum_exp(const struct crl_kernels *k, float *logits, size_t n);
 
 #endif
