@@ -202,8 +202,12 @@ static enum crl_status take_stack_scale(struct crl_ckpt *ck, struct crl_part *p,
     s->stride = y;
     s->rows = share(p->input_major ? y : x, rows_all);
     s->inputs = share(p->input_major ? x : y, p->k);
+    if (s->rows == rows_all) { /* one for gate and up */
+        s->rows = p->n;
+        first = 0;
+    }
     if (!s->rows || !s->inputs || first % s->rows) return scale_shape(p, s->e, err);
-    s->at += first / s->rows;
+    s->at += first / s->rows * (s->input_major ? 1 : s->stride);
     return CRL_OK;
 }
 
@@ -515,11 +519,11 @@ static enum crl_status check_rest(struct crl_ckpt *ck, struct crl_err *err)
  * its own and every mixture a router with a row per expert, so the files bound both. */
 static enum crl_status check_claims(struct crl_ckpt *ck, struct crl_err *err)
 {
-    struct crl_part p = { 0 };
     struct crl_weight w = { .kind = CRL_KIND_ROUTER };
     enum crl_status st = CRL_OK;
 
     for (uint32_t i = 0; i < ck->cfg.n_layer && !st; i++) {
+        struct crl_part p = { 0 };
         w.layer = (int32_t)i;
         if (ck->cfg.is_moe[i])
             st = take_layer_linear(ck, &p, &w, ck->cfg.n_expert, ck->cfg.d_model,

@@ -7,9 +7,11 @@
 #include "base/mem.h"
 #include "convert/ckpt_impl.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define JSON_MOST ((size_t)64 << 20)
 #define SHARDS_MOST 100000
@@ -256,6 +258,21 @@ static char *folder_of(const char *path)
     return crl_memdup0(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+/* The mark that crl_ckpt_consume_begin left. */
+#define MARK "weights-given-up"
+
+static enum crl_status read_mark(struct crl_ckpt *ck, struct crl_err *err)
+{
+    char *path = crl_path_join(ck->dir, MARK);
+    size_t len;
+    enum crl_status st = CRL_OK;
+
+    if (!path) return crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+    if (crl_file_exists(path)) st = crl_file_read(&ck->consumed, &len, path, 65536, err);
+    crl_free(path);
+    return st;
+}
+
 /* Both layouts may lie in one folder: the one in Hugging Face layout is the one that was meant for others. */
 static bool is_meta_folder(const char *dir)
 {
@@ -284,6 +301,7 @@ enum crl_status crl_ckpt_open(struct crl_ckpt **out, const char *path, struct cr
         !ends_with(path, ".pth"))
         st = crl_fail(err, CRL_EUNSUPPORTED,
                       "%s: neither a checkpoint folder nor a .safetensors or .pth file", path);
+    if (!st) st = read_mark(ck, err);
     if (!st) ck->meta = is_dir ? is_meta_folder(ck->dir) : ends_with(path, ".pth");
     if (!st) st = ck->meta ? read_params(ck, err) : read_configs(ck, err);
     if (!st) st = open_files(ck, path, is_dir, err);
@@ -307,6 +325,7 @@ void crl_ckpt_close(struct crl_ckpt *ck)
         crl_pth_close(ck->file[i].pth);
     }
     crl_free(ck->file);
+    crl_free(ck->consumed);
     crl_free(ck->dir);
     crl_free(ck);
 }
@@ -392,4 +411,60 @@ uint64_t crl_ckpt_identity(const struct crl_ckpt *ck)
         sum = crl_hash(b, sizeof b);
     }
     return sum;
+}
+
+/* --- giving it up ------------------------------------------------------------------------------------ */
+
+const char *crl_ckpt_consumed(const struct crl_ckpt *ck)
+{
+    return ck->consumed;
+}
+
+static int entry_by_place(const void *a, const void *b)
+{
+    const struct crl_entry *x = a, *y = b;
+
+    if (x->in != y->in) return x->in < y->in ? -1 : 1;
+    return x->t->offset < y->t->offset ? -1 : x->t->offset > y->t->offset;
+}
+
+static enum crl_status check_apart(const struct crl_ckpt *ck, struct crl_err *err)
+{
+    struct crl_entry *e = crl_alloc(ck->n_entry, sizeof *e);
+    enum crl_status st = CRL_OK;
+
+    if (!e) return crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+    memcpy(e, ck->entry, ck->n_entry * sizeof *e);
+    qsort(e, ck->n_entry, sizeof *e, entry_by_place);
+    for (size_t i = 1; i < ck->n_entry && !st; i++)
+        if (e[i].in == e[i - 1].in && e[i].t->offset < e[i - 1].t->offset + e[i - 1].t->bytes)
+            st = crl_fail(err, CRL_EUNSUPPORTED, "%s: tensors %s and %s share their bytes", crl_in_path(e[i].in),
+                          e[i - 1].t->name, e[i].t->name);
+    crl_free(e);
+    return st;
+}
+
+enum crl_status crl_ckpt_consume_begin(struct crl_ckpt *ck, const char *target, struct crl_err *err)
+{
+    char *path = crl_path_join(ck->dir, MARK);
+    enum crl_status st = path ? check_apart(ck, err) : crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+
+    if (!st) st = crl_file_write(path, target, strlen(target), err);
+    if (!st && !ck->consumed && !(ck->consumed = crl_strdup(target)))
+        st = crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+    crl_free(path);
+    return st;
+}
+
+enum crl_status crl_ckpt_remove(struct crl_ckpt *ck, struct crl_err *err)
+{
+    char *mark = crl_path_join(ck->dir, MARK);
+    enum crl_status st = mark ? CRL_OK : crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+
+    for (size_t i = 0; i < ck->n_file && !st; i++)
+        if (unlink(crl_in_path(file_in(ck, i))))
+            st = crl_fail(err, CRL_EIO, "%s: %s", crl_in_path(file_in(ck, i)), strerror(errno));
+    if (!st) unlink(mark);
+    crl_free(mark);
+    return st;
 }

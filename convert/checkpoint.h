@@ -63,4 +63,15 @@ enum crl_status crl_ckpt_check(const struct crl_ckpt *ck, struct crl_err *err);
 /* Identity of all weight files: their sizes, times and headers. */
 uint64_t crl_ckpt_identity(const struct crl_ckpt *ck);
 
+/* Before the first crl_ckpt_consume: leave a mark in the folder that its weights are going into `target`. From then on
+ * the checkpoint opens, but crl_ckpt_consumed names the target and nothing but that conversion may read it.
+ * CRL_EUNSUPPORTED when two tensors share bytes. */
+enum crl_status crl_ckpt_consume_begin(struct crl_ckpt *ck, const char *target, struct crl_err *err);
+/* NULL: it is whole. */
+const char *crl_ckpt_consumed(const struct crl_ckpt *ck);
+/* Give the disk blocks of matrix `weight` back. CRL_EUNSUPPORTED where the file system cannot. */
+enum crl_status crl_ckpt_consume(const struct crl_ckpt *ck, size_t weight, struct crl_err *err);
+/* Remove all weight files, and the mark. */
+enum crl_status crl_ckpt_remove(struct crl_ckpt *ck, struct crl_err *err);
+
 #endif

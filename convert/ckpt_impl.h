@@ -55,6 +55,7 @@ struct crl_origin {
 
 struct crl_ckpt {
     char *dir;
+    char *consumed; /* file that the weights went into, or NULL */
     struct crl_config cfg;
     struct crl_notes notes;
     char quant[32]; /* quantisation method that config.json declares */

@@ -2,8 +2,11 @@
 #define _GNU_SOURCE
 #include "convert/convert.h"
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "convert/crew.h"
+#include "convert/keeper.h"
 #include "convert/sections.h"
 
 #include <math.h>
@@ -13,12 +16,35 @@
 struct job {
     struct crl_crew crew;
     struct crl_packer *packer;
+    struct crl_keeper *keeper;   /* NULL when the target is memory */
+    atomic_size_t lost;          /* extents of those whose bytes are not what they were */
+    bool *done;                  /* [n_extent] by an earlier run */
+    uint64_t *hash;              /* [n_extent] of those */
+    struct crl_crew_record *sum; /* [n_weight] of those; then of every extent that is complete */
 };
 
-/* All bytes of the extent are there: its hash, and the checkpoint's pages are needed no more. */
+/* Records of a matrix added up in the order of its slabs. */
+static void add_up(const struct job *j, size_t weight)
+{
+    struct crl_crew_record *sum = &j->sum[weight];
+
+    memset(sum, 0, sizeof *sum);
+    for (uint64_t s = j->crew.slabs.first[weight]; s < j->crew.slabs.first[weight + 1]; s++) {
+        crl_misfit_add(&sum->misfit, &j->crew.record[s].misfit);
+        sum->nonfinite += j->crew.record[s].nonfinite;
+    }
+}
+
+/* All bytes of the extent are there: its hash, and a record that it is done. */
 static enum crl_status finish_extent(struct job *j, uint32_t extent, struct crl_err *err)
 {
-    return crl_packer_extent_done(j->packer, extent, err);
+    const struct crl_extent *e = &j->crew.schema->extent[extent];
+    enum crl_status st = crl_packer_extent_done(j->packer, extent, err);
+
+    if (st || !j->keeper) return st;
+    for (uint32_t i = 0; i < e->n; i++) add_up(j, e->first + i);
+    crl_keeper_add(j->keeper, extent, j->sum + e->first);
+    return CRL_OK;
 }
 
 static enum crl_status write_slab(struct job *j, const struct crl_slab *b, enum crl_format f,
@@ -117,17 +143,128 @@ static uint64_t disk_free(const char *path)
     return n;
 }
 
-/* Better to say so now than after an hour. */
-static enum crl_status check_room(const char *path, uint64_t need, struct crl_err *err)
+/* Better to say so now than after an hour. Blocks that the partial file has already are not needed again;
+ * those of the checkpoint come back as it is consumed. */
+static enum crl_status check_room(const char *path, uint64_t need, uint64_t allocated, struct crl_err *err)
 {
-    uint64_t have = path ? disk_free(path) : 0;
+    uint64_t have = disk_free(path);
 
-    if (!path || have == 0 || need <= have) return CRL_OK;
+    if (have == 0 || need <= have + allocated) return CRL_OK;
     return crl_fail(err, CRL_EFULL, "%s: %llu bytes are needed, the disk has %llu left", path,
-                    (unsigned long long)need, (unsigned long long)have);
+                    (unsigned long long)need, (unsigned long long)(have + allocated));
 }
 
-enum crl_status crl_convert(const struct crl_ckpt *ck, const struct crl_recipe *recipe, const char *path,
+/* --- going on ---------------------------------------------------------------------------------------- */
+
+/* What this program makes of one panel, whatever it is: another version that packs otherwise must not go on.
+ */
+static uint64_t packing_hash(const struct crl_kernels *kern)
+{
+    enum { K = 96 };
+    float rows[CRL_PANEL_ROWS][K];
+    const float *row[CRL_PANEL_ROWS];
+    unsigned char *bytes = crl_alloc(1, crl_panel_bytes(CRL_BF16, K));
+    uint32_t x = 1;
+    uint64_t sum = 0;
+
+    for (size_t r = 0; r < CRL_PANEL_ROWS; r++) {
+        for (size_t i = 0; i < K; i++) {
+            x = x * 1664525u + 1013904223u;
+            rows[r][i] = (float)(int32_t)x * 0x1p-31f * (float)(1 + i % 7);
+        }
+        row[r] = rows[r];
+    }
+    for (enum crl_format f = CRL_BF16; bytes && f < CRL_FORMAT_END; f++) {
+        crl_simd_panel_pack(kern, f, bytes, row, K, crl_q4_level_default);
+        sum ^= crl_hash(bytes, crl_panel_bytes(f, K)) * (2 * (uint64_t)f + 1);
+    }
+    crl_free(bytes);
+    return sum;
+}
+
+static uint64_t identity(const struct job *j)
+{
+    unsigned char b[32];
+
+    crl_put_le64(b, crl_packer_identity(j->packer));
+    crl_put_le64(b + 8, crl_ckpt_identity(j->crew.ck));
+    crl_put_le64(b + 16, packing_hash(&j->crew.slabs.kern));
+    crl_put_le64(b + 24, (uint64_t)j->crew.opt->allow_nonfinite | (uint64_t)j->crew.opt->measure << 1);
+    return crl_hash(b, sizeof b);
+}
+
+/* An extent that the journal calls done is done if its bytes have the hash. */
+static void check_extent(size_t extent, unsigned member, void *ctx)
+{
+    struct job *j = ctx;
+
+    (void)member;
+    if (!j->done[extent]) return;
+    j->done[extent] = crl_packer_restore(j->packer, extent, j->hash[extent]);
+    if (!j->done[extent]) atomic_fetch_add(&j->lost, 1);
+}
+
+static void take_over(struct job *j)
+{
+    const struct crl_schema *s = j->crew.schema;
+
+    crl_team_each(j->crew.team, s->n_extent, check_extent, j);
+    for (size_t i = 0; i < s->n_weight; i++) {
+        struct crl_crew_record *first = &j->crew.record[j->crew.slabs.first[i]];
+        if (!j->done[s->weight[i].extent]) continue;
+        *first = j->sum[i];
+        j->crew.skipped += (uint64_t)crl_n_panel(s->weight[i].n) * CRL_PANEL_ROWS * s->weight[i].k;
+    }
+    j->crew.skip = j->done;
+}
+
+static enum crl_status open_journal(struct job *j, struct crl_ckpt *ck, const char *path,
+                                    const struct crl_convert_options *opt, struct crl_err *err)
+{
+    const struct crl_schema *s = j->crew.schema;
+    bool found = false, keep_old, consume = opt->delete_source || crl_ckpt_consumed(ck);
+    enum crl_status st;
+
+    j->done = crl_alloc(s->n_extent, sizeof *j->done);
+    j->hash = crl_alloc(s->n_extent, sizeof *j->hash);
+    j->sum = crl_alloc(s->n_weight, sizeof *j->sum);
+    if (!j->done || !j->hash || !j->sum)
+        return crl_fail(err, CRL_ENOMEM, "%s: no memory for a journal", path);
+    st =
+        crl_keeper_open(&j->keeper, path, identity(j), opt->resume, s, j->done, j->hash, j->sum, &found, err);
+    if (!st && crl_ckpt_consumed(ck) && !found)
+        st = crl_fail(err, CRL_EUNSUPPORTED,
+                      "%s: its weights are being moved into %s, and %s.partial is not of the same "
+                      "conversion",
+                      crl_ckpt_dir(ck), crl_ckpt_consumed(ck), path);
+    keep_old = opt->resume && found;
+    if (!st) st = crl_packer_open_partial(j->packer, keep_old, err);
+    if (!st && !consume)
+        st = check_room(path, crl_packer_size(j->packer), crl_packer_allocated(j->packer), err);
+    if (!st && keep_old) take_over(j);
+    if (!st && crl_ckpt_consumed(ck) && atomic_load(&j->lost))
+        st =
+            crl_fail(err, CRL_EFORMAT, "%s.partial: %zu extents are damaged, and their weights were given up",
+                     path, atomic_load(&j->lost));
+    if (!st && consume) st = crl_ckpt_consume_begin(ck, path, err);
+    return st ? st : crl_keeper_start(j->keeper, &j->crew, j->packer, consume, err);
+}
+
+/* --- all together ------------------------------------------------------------------------------------ */
+
+static enum crl_status run(struct job *j, struct crl_report *r, const struct crl_convert_options *opt,
+                           struct crl_err *err)
+{
+    enum crl_status st = crl_crew_run(&j->crew, r, err);
+
+    crl_keeper_stop(j->keeper);
+    if (!st && j->crew.status)
+        st = crl_fail(err, j->crew.status, "%s", j->crew.err.text); /* the journal's last words */
+    if (!st && !opt->allow_nonfinite) st = check_finite(j, r, err);
+    return st ? st : crl_packer_commit(j->packer, err);
+}
+
+enum crl_status crl_convert(struct crl_ckpt *ck, const struct crl_recipe *recipe, const char *path,
                             struct crl_pack **out, const struct crl_convert_options *opt,
                             struct crl_report *report, struct crl_err *err)
 {
@@ -139,17 +276,24 @@ enum crl_status crl_convert(const struct crl_ckpt *ck, const struct crl_recipe *
     if (out) *out = NULL;
     memset(r, 0, sizeof *r);
     st = crl_side_files_read(&side, crl_ckpt_dir(ck), err);
-    if (!st) st = crl_packer_new(&j.packer, path, crl_ckpt_config(ck), recipe, &side.sections, err);
-    if (!st) st = check_room(path, r->bytes = crl_packer_size(j.packer), err);
+    if (!st && path) st = crl_packer_plan(&j.packer, path, crl_ckpt_config(ck), recipe, &side.sections, err);
+    if (!st && !path) st = crl_packer_new(&j.packer, NULL, crl_ckpt_config(ck), recipe, &side.sections, err);
+    if (!st) r->bytes = crl_packer_size(j.packer);
     if (!st) st = crl_crew_init(&j.crew, ck, crl_packer_schema(j.packer), opt, convert_slab, err);
-    if (!st) st = crl_crew_run(&j.crew, r, err);
-    if (!st && !opt->allow_nonfinite) st = check_finite(&j, r, err);
-    if (!st) st = crl_packer_commit(j.packer, err);
+    if (!st && path) st = open_journal(&j, ck, path, opt, err);
+    if (!st) st = run(&j, r, opt, err);
+    r->kept = st && j.keeper && (opt->resume || opt->delete_source);
+    if (r->kept) crl_packer_keep(j.packer);
+    if (!st && path && (opt->delete_source || crl_ckpt_consumed(ck))) st = crl_ckpt_remove(ck, err);
     if (!st && !path) st = crl_packer_take(j.packer, out, crl_ckpt_dir(ck), err);
     r->seconds = j.crew.start ? crl_crew_now() - j.crew.start : 0; /* the last sync included */
+    crl_keeper_close(j.keeper, r->kept);
     crl_crew_fini(&j.crew);
     crl_packer_close(j.packer);
     crl_side_files_free(&side);
+    crl_free(j.done);
+    crl_free(j.hash);
+    crl_free(j.sum);
     crl_report_free(&unused);
     return st;
 }

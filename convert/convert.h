@@ -19,7 +19,12 @@ struct crl_convert_options {
     unsigned jobs;        /* threads; 0: one per usable core */
     uint64_t max_memory;  /* bytes held together, at the cost of reading ahead and of threads; 0: 2 GiB */
     bool allow_nonfinite; /* weights that are NaN or infinite become 0 instead of ending the work */
-    bool measure;         /* fill in the misfit of every matrix, at some cost in time */
+    bool resume; /* go on from what an earlier run left of the same conversion; leave the partial file when
+                    this one ends early */
+    bool delete_source; /* give the checkpoint's disk blocks back as their extents become durable, and remove
+                           its weight files at the end; implies that a partial file is left when the work ends
+                           early */
+    bool measure;       /* fill in the misfit of every matrix, at some cost in time */
     crl_convert_progress_fn *progress; /* may be NULL */
     void *ctx;
 };
@@ -35,6 +40,8 @@ struct crl_report {
     size_t n_weight;
     struct crl_report_row *row; /* [n_weight] in the order of the schema */
     uint64_t weights;           /* processed */
+    uint64_t resumed;           /* of them taken over from an earlier run */
+    bool kept;                  /* the work ended early, and a partial file is there to go on from */
     uint64_t bytes;             /* of the finished file */
     double seconds;
     unsigned jobs;
@@ -44,7 +51,7 @@ void crl_report_free(struct crl_report *r);
 /* Convert to the file `path`, or to memory when path is NULL: then *out (else may be NULL) is an open pack
  * under the name of the checkpoint. report may be NULL; it is filled on failure too, as far as the work went:
  * on weights that are not finite the work stops after the extent with the first of them. */
-enum crl_status crl_convert(const struct crl_ckpt *ck, const struct crl_recipe *recipe, const char *path,
+enum crl_status crl_convert(struct crl_ckpt *ck, const struct crl_recipe *recipe, const char *path,
                             struct crl_pack **out, const struct crl_convert_options *opt,
                             struct crl_report *report, struct crl_err *err);
 

@@ -64,7 +64,8 @@ static void work(size_t i, unsigned member, void *ctx)
     }
     c->fn(c, i, &b, &c->bench[member]);
     n += atomic_fetch_add(&c->done, n);
-    if (member || !c->opt->progress || c->opt->progress(c->opt->ctx, n, c->total, b.weight)) return;
+    if (member || !c->opt->progress || c->opt->progress(c->opt->ctx, n, c->total - c->skipped, b.weight))
+        return;
     crl_fail(&err, CRL_EINTR, "stopped before the end");
     crl_crew_fail(c, CRL_EINTR, &err);
 }
@@ -125,6 +126,10 @@ enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, con
     enum crl_status st;
 
     c->start = crl_crew_now();
+    if (crl_ckpt_consumed(ck) && !opt->resume)
+        return crl_fail(err, CRL_EUNSUPPORTED,
+                        "%s: its weights are being moved into %s; only convert --resume can go on",
+                        crl_ckpt_dir(ck), crl_ckpt_consumed(ck));
     c->ck = ck;
     c->schema = schema;
     c->opt = opt;
@@ -176,7 +181,8 @@ enum crl_status crl_crew_run(struct crl_crew *c, struct crl_report *r, struct cr
     crl_feed_stop(c->feed);
     if (!c->status && crl_ckpt_check(c->ck, &c->err)) c->status = CRL_EIO;
     r->n_weight = c->schema->n_weight;
-    r->weights = atomic_load(&c->done);
+    r->resumed = c->skipped;
+    r->weights = c->skipped + atomic_load(&c->done);
     for (size_t i = 0; i < r->n_weight; i++)
         for (uint64_t s = c->slabs.first[i]; s < c->slabs.first[i + 1]; s++) {
             crl_misfit_add(&r->row[i].misfit, &c->record[s].misfit);

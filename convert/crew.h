@@ -40,6 +40,7 @@ struct crl_crew {
     struct crl_feed *feed;
     struct crl_feed_plan reading;
     const bool *skip;               /* [n_extent] done before, may be NULL: their records are given */
+    uint64_t skipped;               /* weights in them */
     struct crl_crew_record *record; /* [slabs.n] */
     struct crl_crew_bench *bench;   /* [members of the team] */
     atomic_uint_least64_t *left;    /* [n_extent] slabs not done yet */

@@ -48,7 +48,9 @@ static const struct global {
     { "torch", "BoolStorage", STORAGE_TYPE, CRL_ST_OTHER },
     { "torch", "ShortStorage", STORAGE_TYPE, CRL_ST_OTHER },
     { "torch", "DoubleStorage", STORAGE_TYPE, CRL_ST_OTHER },
-    { "_io", "BytesIO", BUFFER, CRL_ST_OTHER }, /* extra state of some layers */
+    { "_io", "BytesIO", BUFFER, CRL_ST_OTHER }, /* extra state of some layers, and what it is made of */
+    { "_codecs", "encode", BUFFER, CRL_ST_OTHER },
+    { "__builtin__", "bytes", BUFFER, CRL_ST_OTHER },
 };
 #define N_GLOBAL (sizeof globals / sizeof *globals)
 
@@ -412,6 +414,7 @@ static enum crl_status step(struct machine *m, bool *done)
         return tuple_of(m, *p - 0x84u);
     case 'Q':
         return storage(m);
+    case 0x81: /* NEWOBJ: the same to us */
     case 'R':
         return reduce(m);
     case 's':

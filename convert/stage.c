@@ -197,6 +197,26 @@ enum crl_status crl_stage_load(const struct crl_stage *s, const struct crl_ckpt 
     return st;
 }
 
+enum crl_status crl_ckpt_consume(const struct crl_ckpt *ck, size_t weight, struct crl_err *err)
+{
+    const struct crl_weight *w = &ck->schema->weight[weight];
+    const struct crl_part *p = ck->origin[weight].part;
+    enum crl_status st = CRL_OK;
+    struct crl_stage s;
+    struct block b;
+
+    crl_stage_plan(&s, ck, weight, 0, crl_n_panel(w->n));
+    for (unsigned i = 0; i < (crl_weight_is_gate_up(w) ? 2u : 1u); i++)
+        for (uint32_t q = 0; q < p[i].n_piece && !st; q++) {
+            uint64_t n;
+            if (!block_at(&b, &p[i], &s.part[i], q)) continue;
+            n = p[i].input_major ? b.n_input : b.n_row;
+            /* the columns between belong to the other half of the same matrix */
+            st = crl_in_punch(b.in, b.offset, (n - 1) * b.step + b.run, err);
+        }
+    return st;
+}
+
 /* --- widening ---------------------------------------------------------------------------------------- */
 
 static void widen(const struct crl_ckpt *ck, float *out, const unsigned char *p, size_t n,

@@ -210,7 +210,7 @@ enum crl_status crl_in_check(const struct crl_in *in, struct crl_err *err)
     return crl_fail(err, CRL_EIO, "%s: changed while it was being read", in->path);
 }
 
-enum crl_status crl_in_punch(struct crl_in *in, uint64_t offset, uint64_t len, struct crl_err *err)
+enum crl_status crl_in_punch(const struct crl_in *in, uint64_t offset, uint64_t len, struct crl_err *err)
 {
     struct timespec when[2] = { { .tv_nsec = UTIME_OMIT }, in->was.st_mtim };
     enum crl_status st = CRL_OK;
@@ -382,6 +382,13 @@ uint64_t crl_out_size(const struct crl_out *out)
     struct stat st;
 
     return fstat(out->fd, &st) ? 0 : (uint64_t)st.st_size;
+}
+
+uint64_t crl_out_allocated(const struct crl_out *out)
+{
+    struct stat st;
+
+    return fstat(out->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
 enum crl_status crl_out_sync(struct crl_out *out, struct crl_err *err)

@@ -38,7 +38,7 @@ enum crl_status crl_in_check(const struct crl_in *in, struct crl_err *err);
 int64_t crl_in_mtime(const struct crl_in *in);
 /* Give the disk blocks of a range back and keep size and time of the file; the bytes read as zero from then on.
  * CRL_EUNSUPPORTED where the file system cannot. The file must be writable. */
-enum crl_status crl_in_punch(struct crl_in *in, uint64_t offset, uint64_t len, struct crl_err *err);
+enum crl_status crl_in_punch(const struct crl_in *in, uint64_t offset, uint64_t len, struct crl_err *err);
 
 /* Tests fail the n-th call that opens, reads, writes, resizes, syncs or renames from now on (1 = the next) and all
  * after it; 0 switches the fault off. Returns the number of calls counted since the last call. */
@@ -62,6 +62,7 @@ enum crl_status crl_out_open_partial(struct crl_out **out, const char *path, boo
 /* Let close leave the partial file where it is. */
 void crl_out_keep(struct crl_out *out);
 uint64_t crl_out_size(const struct crl_out *out);
+uint64_t crl_out_allocated(const struct crl_out *out); /* bytes of disk it has */
 /* Everything written so far is on the disk when this returns. */
 enum crl_status crl_out_sync(struct crl_out *out, struct crl_err *err);
 /* Positioned write, safe from several threads at once for disjoint ranges. */

@@ -8,15 +8,25 @@
 
 #include <string.h>
 
-enum { RECIPE = 1, TENSOR, JOBS, MAX_MEMORY, ALLOW_NONFINITE, PLAN, AS_JSON, QUIET };
+enum { RECIPE = 1, TENSOR, JOBS, MAX_MEMORY, ALLOW_NONFINITE, RESUME, DELETE_SOURCE, PLAN, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
     { "recipe", "NAME", "formats of the weights: q4 (default), q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "format of the tensors whose name matches; may be repeated, the last one wins",
       TENSOR },
     { "jobs", "N", "threads (default: one per usable core)", JOBS },
-    { "max-memory", "SIZE", "let the threads hold no more than this (500M, 2Gi); fewer run then",
+    { "max-memory", "SIZE",
+      "hold no more than this in memory (500M; default 2Gi); less is read ahead then,\nand fewer "
+      "threads run",
       MAX_MEMORY },
+    { "resume", NULL,
+      "go on from what an earlier run of the same conversion left, and leave what is done\nwhen this one "
+      "ends early",
+      RESUME },
+    { "delete-source", NULL,
+      "free the checkpoint's disk space as its weights become durable in the result,\nand remove "
+      "its weight files at the end; implies --resume for what is left",
+      DELETE_SOURCE },
     { "allow-nonfinite", NULL, "take weights that are NaN or infinite as 0 instead of refusing them",
       ALLOW_NONFINITE },
     { "plan", NULL, "only say what would come out and what it takes; OUT.crl may be left out", PLAN },
@@ -28,8 +38,8 @@ static const struct crl_option options[] = {
 static const struct crl_usage usage = {
     .command = "convert",
     .operands = "CHECKPOINT OUT.crl",
-    .about = "Repack a Hugging Face checkpoint (a folder, or its .safetensors file) into one file that "
-             "corral runs.\n"
+    .about = "Repack a checkpoint (a folder in Hugging Face layout or with Meta's original files, or a "
+             ".safetensors file) into one file that corral runs.\n"
              "The weights are streamed; the file appears under its name when it is complete.",
     .option = options,
 };
@@ -74,6 +84,12 @@ static bool parse(struct args *a, int argc, char **argv, int *code)
             break;
         case ALLOW_NONFINITE:
             a->opt.allow_nonfinite = true;
+            break;
+        case RESUME:
+            a->opt.resume = true;
+            break;
+        case DELETE_SOURCE:
+            a->opt.delete_source = true;
             break;
         case PLAN:
             a->plan = true;
@@ -208,23 +224,25 @@ static int show_report(const struct args *a, const struct crl_ckpt *ck, const st
     if (st) return crl_cli_fail(&usage, st, &err);
     if (a->json)
         return crl_cli_json(
-            &usage, json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:f, s:i, s:o, s:o, s:o, s:o, s:o}",
-                              "checkpoint", a->from, "output", a->to, "recipe", recipe->name, "overrides",
-                              overrides_json(a), "weights", (json_int_t)info.totals.params, "file_bytes",
-                              (json_int_t)r->bytes, "seconds", r->seconds, "jobs", (int)r->jobs, "totals",
-                              crl_show_totals_json(&info.totals), "classes",
-                              crl_show_classes_json(&info, true), "worst", crl_show_worst_json(s, r, 10),
-                              "nonfinite", nonfinite_json(s, r), "notes", notes_json(ck)));
+            &usage,
+            json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:f, s:i, s:o, s:o, s:o, s:o, s:o}", "checkpoint",
+                      a->from, "output", a->to, "recipe", recipe->name, "overrides", overrides_json(a),
+                      "weights", (json_int_t)info.totals.params, "file_bytes", (json_int_t)r->bytes,
+                      "weights_resumed", (json_int_t)r->resumed, "seconds", r->seconds, "jobs", (int)r->jobs,
+                      "totals", crl_show_totals_json(&info.totals), "classes",
+                      crl_show_classes_json(&info, true), "worst", crl_show_worst_json(s, r, 10), "nonfinite",
+                      nonfinite_json(s, r), "notes", notes_json(ck)));
     crl_show_classes(&info, true);
     crl_show_worst(s, r, 5);
     printf("\n%s: %s, %s weights, recipe %s, in %s (%s weights/s, %u threads)\n", a->to,
            crl_cli_bytes(t[0], (double)r->bytes), crl_cli_count(t[1], (double)info.totals.params),
            recipe->name, crl_cli_time(t[2], r->seconds),
-           crl_cli_count(t[3], (double)r->weights / (r->seconds > 0 ? r->seconds : 1)), r->jobs);
+           crl_cli_count(t[3], (double)(r->weights - r->resumed) / (r->seconds > 0 ? r->seconds : 1)),
+           r->jobs);
     return CRL_EXIT_DONE;
 }
 
-static int convert(struct args *a, const struct crl_ckpt *ck, const struct crl_recipe *recipe)
+static int convert(struct args *a, struct crl_ckpt *ck, const struct crl_recipe *recipe)
 {
     struct watch watch = { .schema = crl_ckpt_schema(ck) };
     struct crl_report report;
@@ -239,8 +257,13 @@ static int convert(struct args *a, const struct crl_ckpt *ck, const struct crl_r
     crl_cli_catch_interrupt();
     st = crl_convert(ck, recipe, a->to, NULL, &a->opt, &report, &err);
     crl_progress_end(&watch.progress);
+    if (!st && !a->quiet && report.resumed)
+        crl_cli_note(&usage, "%.0f%% of the weights were taken over from an earlier run",
+                     100.0 * (double)report.resumed / (double)report.weights);
     if (!st && !a->quiet) note_nonfinite(watch.schema, &report);
     code = st ? crl_cli_fail(&usage, st, &err) : show_report(a, ck, recipe, &report);
+    if (report.kept)
+        crl_cli_note(&usage, "what is done is kept in %s.partial; --resume goes on from there", a->to);
     if (st == CRL_EFORMAT && report.n_weight && !a->opt.allow_nonfinite)
         crl_cli_note(&usage, "--allow-nonfinite takes such weights as 0");
     crl_report_free(&report);

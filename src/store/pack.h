@@ -111,8 +111,29 @@ struct crl_sections {
 enum crl_status crl_packer_new(struct crl_packer **out, const char *path, const struct crl_config *cfg,
                                const struct crl_recipe *recipe, const struct crl_sections *sections,
                                struct crl_err *err);
-/* Without a commit before it nothing is left behind. */
+/* The same in two steps, for work that may be taken up again. A planned packer has no target yet; what sections point to
+ * must live until the second step, which opens PATH.partial (crl_out_open_partial): keep_old goes on with the bytes that
+ * are there, see crl_packer_restore. */
+enum crl_status crl_packer_plan(struct crl_packer **out, const char *path, const struct crl_config *cfg,
+                                const struct crl_recipe *recipe, const struct crl_sections *sections,
+                                struct crl_err *err);
+enum crl_status crl_packer_open_partial(struct crl_packer *pk, bool keep_old, struct crl_err *err);
+/* Without a commit before it nothing is left behind, unless crl_packer_keep was called. */
 void crl_packer_close(struct crl_packer *pk);
+void crl_packer_keep(struct crl_packer *pk);
+uint64_t crl_packer_allocated(const struct crl_packer *pk); /* bytes of disk that the partial file has */
+
+/* Hash of all that the layout depends on: configuration, formats, sections. */
+uint64_t crl_packer_identity(const struct crl_packer *pk);
+
+/* The extent was written by an earlier run and had this hash: true, and it is done, if its bytes are there. */
+bool crl_packer_restore(struct crl_packer *pk, size_t extent, uint64_t hash);
+
+/* Hash of an extent that is done. */
+uint64_t crl_packer_extent_hash(const struct crl_packer *pk, size_t extent);
+
+/* Everything put so far is on the disk when this returns. */
+enum crl_status crl_packer_sync(struct crl_packer *pk, struct crl_err *err);
 
 const struct crl_schema *crl_packer_schema(const struct crl_packer *pk);
 uint64_t crl_packer_size(const struct crl_packer *pk); /* bytes of the finished file */

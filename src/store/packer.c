@@ -20,7 +20,9 @@ struct crl_packer {
         atomic_uint_fast64_t put; /* bytes of matrices that have arrived */
         atomic_bool done;         /* the hash stands */
     } *extent;                    /* [n_extent] */
-    char *name;                   /* for messages */
+    char *name;                   /* path of the target, for messages too */
+    char *config, *made_by;       /* sections of its own */
+    struct crl_sections sections; /* all, until they are written */
     bool committed;
 };
 
@@ -84,9 +86,8 @@ static enum crl_status write_sections(struct crl_packer *pk, const struct crl_se
     enum crl_status st = CRL_OK;
 
     for (int kind = 1; !st && kind < CRL_SECTION_END; kind++) {
-        struct crl_place *place = &pk->layout->section[kind];
+        const struct crl_place *place = &pk->layout->section[kind];
         if (!place->size) continue;
-        place->hash = crl_hash(s->data[kind], s->len[kind]);
         st = write_at(pk, place->offset, s->data[kind], s->len[kind], err);
     }
     return st;
@@ -107,7 +108,10 @@ static enum crl_status plan(struct crl_packer *pk, const struct crl_config *cfg,
     if (st) return st;
     for (size_t i = 0; i < pk->schema->n_weight; i++)
         pk->layout->format[i] = crl_recipe_format(recipe, &pk->schema->weight[i]);
-    for (int kind = 1; kind < CRL_SECTION_END; kind++) pk->layout->section[kind].size = s->len[kind];
+    for (int kind = 1; kind < CRL_SECTION_END; kind++) {
+        pk->layout->section[kind].size = s->len[kind];
+        if (s->len[kind]) pk->layout->section[kind].hash = crl_hash(s->data[kind], s->len[kind]);
+    }
     pk->extent = crl_alloc(pk->schema->n_extent, sizeof *pk->extent);
     if (!pk->extent) return crl_fail(err, CRL_ENOMEM, "no memory for %zu extents", pk->schema->n_extent);
     return crl_layout_compute(pk->layout, err);
@@ -124,38 +128,70 @@ static enum crl_status open_target(struct crl_packer *pk, const char *path, stru
     return st;
 }
 
-enum crl_status crl_packer_new(struct crl_packer **out, const char *path, const struct crl_config *cfg,
-                               const struct crl_recipe *recipe, const struct crl_sections *sections,
-                               struct crl_err *err)
+enum crl_status crl_packer_plan(struct crl_packer **out, const char *path, const struct crl_config *cfg,
+                                const struct crl_recipe *recipe, const struct crl_sections *sections,
+                                struct crl_err *err)
 {
     struct crl_packer *pk = crl_alloc(1, sizeof *pk);
-    struct crl_sections all = { { 0 }, { 0 } };
-    char *config = crl_config_to_json(cfg), *made_by = provenance(recipe);
     enum crl_status st = CRL_OK;
 
     *out = NULL;
-    if (pk) pk->name = crl_strdup(path ? path : "memory");
-    if (!pk || !pk->name || !config || !made_by) st = crl_fail(err, CRL_ENOMEM, "no memory for a packer");
-    if (!st) {
-        if (sections) all = *sections;
-        all.data[CRL_SECTION_CONFIG] = config;
-        all.len[CRL_SECTION_CONFIG] = strlen(config);
-        all.data[CRL_SECTION_PROVENANCE] = made_by;
-        all.len[CRL_SECTION_PROVENANCE] = strlen(made_by);
-        for (int kind = 1; kind < CRL_SECTION_END; kind++)
-            if (!all.data[kind]) all.len[kind] = 0;
-        st = plan(pk, cfg, recipe, &all, err);
+    if (pk) {
+        pk->name = crl_strdup(path ? path : "memory");
+        pk->config = crl_config_to_json(cfg);
+        pk->made_by = provenance(recipe);
     }
-    if (!st) st = open_target(pk, path, err);
-    if (!st) st = write_sections(pk, &all, err);
-    crl_free(config);
-    crl_free(made_by);
+    if (!pk || !pk->name || !pk->config || !pk->made_by) st = crl_fail(err, CRL_ENOMEM, "no memory for a packer");
+    if (!st) {
+        struct crl_sections *all = &pk->sections;
+        if (sections) *all = *sections;
+        all->data[CRL_SECTION_CONFIG] = pk->config;
+        all->len[CRL_SECTION_CONFIG] = strlen(pk->config);
+        all->data[CRL_SECTION_PROVENANCE] = pk->made_by;
+        all->len[CRL_SECTION_PROVENANCE] = strlen(pk->made_by);
+        for (int kind = 1; kind < CRL_SECTION_END; kind++)
+            if (!all->data[kind]) all->len[kind] = 0;
+        st = plan(pk, cfg, recipe, all, err);
+    }
     if (st) {
         crl_packer_close(pk);
         return st;
     }
     *out = pk;
     return CRL_OK;
+}
+
+enum crl_status crl_packer_open_partial(struct crl_packer *pk, bool keep_old, struct crl_err *err)
+{
+    enum crl_status st = crl_out_open_partial(&pk->out, pk->name, keep_old, err);
+
+    if (!st) st = crl_out_resize(pk->out, pk->layout->file_bytes, err);
+    return st ? st : write_sections(pk, &pk->sections, err);
+}
+
+enum crl_status crl_packer_new(struct crl_packer **out, const char *path, const struct crl_config *cfg,
+                               const struct crl_recipe *recipe, const struct crl_sections *sections,
+                               struct crl_err *err)
+{
+    enum crl_status st = crl_packer_plan(out, path, cfg, recipe, sections, err);
+
+    if (!st) st = open_target(*out, path, err);
+    if (!st) st = write_sections(*out, &(*out)->sections, err);
+    if (st) {
+        crl_packer_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void crl_packer_keep(struct crl_packer *pk)
+{
+    if (pk && pk->out) crl_out_keep(pk->out);
+}
+
+uint64_t crl_packer_allocated(const struct crl_packer *pk)
+{
+    return pk->out ? crl_out_allocated(pk->out) : 0;
 }
 
 void crl_packer_close(struct crl_packer *pk)
@@ -166,6 +202,8 @@ void crl_packer_close(struct crl_packer *pk)
     crl_layout_free(pk->layout);
     crl_schema_free(pk->schema);
     crl_free(pk->extent);
+    crl_free(pk->config);
+    crl_free(pk->made_by);
     crl_free(pk->name);
     crl_free(pk);
 }
@@ -267,6 +305,43 @@ enum crl_status crl_packer_extent_done(struct crl_packer *pk, size_t extent, str
     else hash = crl_hash(pk->mem.base + place->offset, (size_t)place->size);
     if (!st) finish_extent(pk, extent, hash);
     return st;
+}
+
+bool crl_packer_restore(struct crl_packer *pk, size_t extent, uint64_t hash)
+{
+    uint64_t found = 0;
+
+    if (!pk->out || hash_back(pk, &pk->layout->extent[extent], &found, NULL) || found != hash) return false;
+    finish_extent(pk, extent, hash);
+    return true;
+}
+
+uint64_t crl_packer_extent_hash(const struct crl_packer *pk, size_t extent)
+{
+    return pk->layout->extent[extent].hash;
+}
+
+enum crl_status crl_packer_sync(struct crl_packer *pk, struct crl_err *err)
+{
+    return pk->out ? crl_out_sync(pk->out, err) : CRL_OK;
+}
+
+uint64_t crl_packer_identity(const struct crl_packer *pk)
+{
+    const struct crl_layout *l = pk->layout;
+    struct crl_hasher *h = crl_hasher_new();
+    uint64_t id = 0;
+
+    if (!h) return 0;
+    crl_hasher_add(h, &l->file_bytes, sizeof l->file_bytes);
+    crl_hasher_add(h, l->section, sizeof l->section);
+    for (size_t i = 0; i < pk->schema->n_weight; i++) {
+        unsigned char f = (unsigned char)l->format[i];
+        crl_hasher_add(h, &f, 1);
+    }
+    id = crl_hasher_value(h);
+    crl_hasher_free(h);
+    return id;
 }
 
 enum crl_status crl_packer_put_extent(struct crl_packer *pk, size_t extent, const void *data,
