@@ -4,4 +4,5 @@ dist_man_MANS += %D%/corral-bench.1 %D%/corral-chat.1 %D%/corral-convert.1 %D%/c
     %D%/corral-logits.1 %D%/corral-run.1 %D%/corral-tokenize.1 %D%/corral-verify.1
 # One page per evaluator, corral-eval-<subcommand>.1.
 dist_man_MANS += %D%/corral-eval-perplexity.1 %D%/corral-eval-reference.1 %D%/corral-eval-divergence.1
+dist_man_MANS += %D%/corral-eval-routing.1
 dist_man_MANS += %D%/corral-eval-choice.1 %D%/corral-eval-generate.1

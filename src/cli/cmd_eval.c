@@ -10,6 +10,7 @@ static const struct crl_command *const evaluators[] = {
     &crl_eval_cmd_perplexity,
     &crl_eval_cmd_reference,
     &crl_eval_cmd_divergence,
+    &crl_eval_cmd_routing,
     &crl_eval_cmd_choice,
     &crl_eval_cmd_generate,
     NULL,

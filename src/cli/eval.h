@@ -11,6 +11,7 @@ extern const struct crl_command crl_eval_cmd_generate;
 extern const struct crl_command crl_eval_cmd_divergence;
 extern const struct crl_command crl_eval_cmd_perplexity;
 extern const struct crl_command crl_eval_cmd_reference;
+extern const struct crl_command crl_eval_cmd_routing;
 
 /* How a result is to be shown; every evaluator takes these options. */
 struct crl_eval_show {

@@ -5,6 +5,6 @@ corral_SOURCES = %D%/main.c %D%/cli.c %D%/cli.h %D%/commands.h %D%/model.c %D%/m
 # corral eval: one file per subcommand
 corral_SOURCES += %D%/eval.h %D%/eval_show.c
 corral_SOURCES += %D%/eval_text.c %D%/eval_text.h %D%/eval_perplexity.c \
-    %D%/eval_divergence.c %D%/eval_reference.c
+    %D%/eval_divergence.c %D%/eval_reference.c %D%/eval_routing.c
 corral_SOURCES += %D%/eval_quiz.c %D%/eval_quiz.h %D%/eval_choice.c %D%/eval_generate.c
 corral_LDADD = $(CORRAL_LIBS) $(LIBRARIES_USED)

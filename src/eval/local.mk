@@ -6,7 +6,7 @@ CORRAL_LIBS += %D%/libeval.la
 %C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/compact.c %D%/compact.h %D%/corpus.c %D%/corpus.h \
     %D%/divergence.c %D%/divergence.h \
     %D%/logsum.c %D%/logsum.h %D%/perplexity.c %D%/perplexity.h \
-    %D%/refer.c %D%/reference.c %D%/reference.h \
+    %D%/refer.c %D%/reference.c %D%/reference.h %D%/routing.c %D%/routing.h \
     %D%/stats.c %D%/stats.h %D%/sweep.c %D%/sweep.h %D%/text.c %D%/text.h
 # by questions
 %C%_libeval_la_SOURCES += %D%/ask.c %D%/ask.h %D%/choice.c %D%/choice.h %D%/feed.c %D%/feed.h %D%/quiz.c %D%/quiz.h \
