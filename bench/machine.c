@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "bench/machine.h"
 
+#include "base/cgroup.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,59 +227,14 @@ size_t crl_machine_cache(void)
     return bytes * ((online + sharing - 1) / sharing);
 }
 
-/* What the control group at `path` leaves: its limit less what cannot be reclaimed at once. */
-static uint64_t group_left(const char *path, bool v2)
-{
-    char file[4400], line[64];
-    uint64_t limit, used, cache = 0;
-
-    snprintf(file, sizeof file, "%s/%s", path, v2 ? "memory.max" : "memory.limit_in_bytes");
-    if (!read_line(file, line, sizeof line) || line[0] < '0' || line[0] > '9') return UINT64_MAX; /* "max" */
-    limit = strtoull(line, NULL, 10);
-    snprintf(file, sizeof file, "%s/%s", path, v2 ? "memory.current" : "memory.usage_in_bytes");
-    if (!read_line(file, line, sizeof line)) return UINT64_MAX;
-    used = strtoull(line, NULL, 10);
-    snprintf(file, sizeof file, "%s/memory.stat", path);
-    read_key(file, v2 ? "inactive_file " : "total_inactive_file ", 1, &cache);
-    used = used > cache ? used - cache : 0;
-    return limit > used ? limit - used : 0;
-}
-
-/* The tightest group from the process's own up to the root. */
-static uint64_t groups_left(void)
-{
-    FILE *f = fopen("/proc/self/cgroup", "r");
-    char line[4096], path[4300];
-    uint64_t least = UINT64_MAX;
-
-    while (f && fgets(line, sizeof line, f)) {
-        bool v2 = !strncmp(line, "0::", 3);
-        char *group = strchr(line, ':');
-
-        line[strcspn(line, "\n")] = 0;
-        if (!group || !(v2 || !strncmp(group, ":memory:", 8))) continue;
-        group = strchr(group + 1, ':') + 1;
-        for (;;) {
-            uint64_t left;
-            char *slash;
-            snprintf(path, sizeof path, "/sys/fs/cgroup%s%s", v2 ? "" : "/memory", group);
-            left = group_left(path, v2);
-            if (left < least) least = left;
-            slash = strrchr(group, '/');
-            if (!slash) break;
-            *slash = 0;
-        }
-    }
-    if (f) fclose(f);
-    return least;
-}
-
 uint64_t crl_machine_memory(void)
 {
-    uint64_t system = UINT64_MAX, group = groups_left();
+    uint64_t system = UINT64_MAX;
+    struct crl_cgroup group;
 
     read_key("/proc/meminfo", "MemAvailable:", 1024, &system);
-    return system < group ? system : group;
+    crl_cgroup_read(&group, "");
+    return system < group.memory_left ? system : group.memory_left;
 }
 
 double crl_machine_load(void)

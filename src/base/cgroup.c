@@ -1,5 +1,5 @@
-/* cgroup.c - reading the limits of control groups. Kernel documentation: admin-guide/cgroup-v2, cgroup-v1/cpusets,
- * scheduler/sched-bwc. */
+/* cgroup.c - reading the limits of control groups. Kernel documentation: admin-guide/cgroup-v2,
+ * cgroup-v1/cpusets, scheduler/sched-bwc. */
 #define _GNU_SOURCE
 #include "base/cgroup.h"
 
@@ -27,7 +27,8 @@ static bool read_u64(uint64_t *v, const char *dir, const char *name)
 {
     char line[64];
 
-    if (!read_line(line, sizeof line, dir, name) || line[0] < '0' || line[0] > '9') return false; /* "max", "-1" */
+    if (!read_line(line, sizeof line, dir, name) || line[0] < '0' || line[0] > '9')
+        return false; /* "max", "-1" */
     *v = strtoull(line, NULL, 10);
     return true;
 }
@@ -74,7 +75,8 @@ static void add_cpu(struct crl_cgroup *g, const char *dir, bool v2)
     long long quota = 0, period = 0;
 
     if (v2) {
-        if (!read_line(line, sizeof line, dir, "cpu.max") || sscanf(line, "%lld %lld", &quota, &period) != 2) return;
+        if (!read_line(line, sizeof line, dir, "cpu.max") || sscanf(line, "%lld %lld", &quota, &period) != 2)
+            return;
     } else {
         uint64_t q, p;
         if (!read_u64(&q, dir, "cpu.cfs_quota_us") || !read_u64(&p, dir, "cpu.cfs_period_us")) return;
@@ -82,7 +84,8 @@ static void add_cpu(struct crl_cgroup *g, const char *dir, bool v2)
         period = p < INT64_MAX ? (long long)p : 0;
     }
     if (quota <= 0 || period <= 0) return;
-    if (!(g->cores > 0) || (double)quota / (double)period < g->cores) g->cores = (double)quota / (double)period;
+    if (!(g->cores > 0) || (double)quota / (double)period < g->cores)
+        g->cores = (double)quota / (double)period;
 }
 
 static void add_memory(struct crl_cgroup *g, const char *dir, bool v2)
@@ -99,16 +102,17 @@ static void add_memory(struct crl_cgroup *g, const char *dir, bool v2)
     if (left < g->memory_left) g->memory_left = left;
 }
 
-/* The first group from the process's own on that has a list: the kernel already intersected it with its parents'. */
+/* The first group from the process's own on that has a list: the kernel already intersected it with its
+ * parents'. */
 static void add_cpuset(struct crl_cgroup *g, const char *dir, bool v2)
 {
     char line[PATH_BYTES];
 
-    if (!g->has_cpus && read_line(line, sizeof line, dir, v2 ? "cpuset.cpus.effective" : "cpuset.effective_cpus") &&
-        line[0])
+    if (!g->has_cpus &&
+        read_line(line, sizeof line, dir, v2 ? "cpuset.cpus.effective" : "cpuset.effective_cpus") && line[0])
         g->has_cpus = crl_list_parse(line, g->cpus, CRL_CGROUP_CPUS);
-    if (!g->has_nodes && read_line(line, sizeof line, dir, v2 ? "cpuset.mems.effective" : "cpuset.effective_mems") &&
-        line[0])
+    if (!g->has_nodes &&
+        read_line(line, sizeof line, dir, v2 ? "cpuset.mems.effective" : "cpuset.effective_mems") && line[0])
         g->has_nodes = crl_list_parse(line, g->nodes, CRL_CGROUP_NODES);
 }
 
@@ -124,8 +128,8 @@ static bool controls(const char *list, const char *name)
 
 typedef void add_fn(struct crl_cgroup *g, const char *dir, bool v2);
 
-/* From the group up to the root of the mount. A path that is not visible (a container without a name space of its own
- * sees its group as the root) has no files, and its parents are asked. */
+/* From the group up to the root of the mount. A path that is not visible (a container without a name space of
+ * its own sees its group as the root) has no files, and its parents are asked. */
 static void walk(struct crl_cgroup *g, const char *mount, const char *group, bool v2, add_fn *add)
 {
     char dir[PATH_BYTES];
@@ -165,7 +169,8 @@ void crl_cgroup_read(struct crl_cgroup *g, const char *root)
         if (!strcmp(group, "/")) group = (char *)"";
         for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
             if (!v2 && !controls(list, part[i].controller)) continue;
-            snprintf(mount, sizeof mount, "%s/sys/fs/cgroup%s%s", root, v2 ? "" : "/", v2 ? "" : part[i].controller);
+            snprintf(mount, sizeof mount, "%s/sys/fs/cgroup%s%s", root, v2 ? "" : "/",
+                     v2 ? "" : part[i].controller);
             walk(g, mount, group, v2, part[i].add);
         }
     }

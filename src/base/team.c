@@ -2,13 +2,13 @@
 #define _GNU_SOURCE
 #include "base/team.h"
 
+#include "base/cgroup.h"
 #include "base/mem.h"
 
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,24 +36,11 @@ struct crl_team {
     _Alignas(CRL_ALIGN) atomic_size_t next;      /* crl_team_each hands out units here */
 };
 
-/* Quota of the control group in cores, rounded up; 0 when there is none. */
-static unsigned cgroup_cores(void)
-{
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    long long quota = 0, period = 0;
-    int got;
-
-    if (!f) return 0;
-    got = fscanf(f, "%lld %lld", &quota, &period); /* "max 100000" scans no number */
-    fclose(f);
-    if (got != 2 || quota <= 0 || period <= 0) return 0;
-    return (unsigned)((quota + period - 1) / period);
-}
-
 static unsigned usable(int *cpu, unsigned most)
 {
     cpu_set_t set;
-    unsigned n = 0, quota = cgroup_cores();
+    struct crl_cgroup group;
+    unsigned n = 0;
 
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set)) return 1;
@@ -62,7 +49,8 @@ static unsigned usable(int *cpu, unsigned most)
         if (cpu) cpu[n] = c;
         n++;
     }
-    if (quota && quota < n) n = quota;
+    crl_cgroup_read(&group, "");
+    if (group.cores > 0 && group.cores < n) n = (unsigned)(group.cores + 0.999); /* part of a core runs a thread too */
     return n ? n : 1;
 }
 

@@ -17,7 +17,7 @@
 #define DISTANCE_LOCAL 10
 #define DISTANCE_OTHER 20
 
-/* --- loading -------------------------------------------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------------------------------------- */
 
 /* What is used while a topology is read. */
 struct reader {
@@ -56,17 +56,18 @@ static enum crl_status load(struct reader *r, const char *text, struct crl_err *
     if (st) return st;
     hwloc_topology_set_io_types_filter(r->hw, HWLOC_TYPE_FILTER_KEEP_NONE);
     if (hwloc_topology_load(r->hw))
-        return crl_fail(err, CRL_EFORMAT, "topology \"%.160s\" cannot be read: %s", text ? text : "of this machine",
-                        strerror(errno));
+        return crl_fail(err, CRL_EFORMAT, "topology \"%.160s\" cannot be read: %s",
+                        text ? text : "of this machine", strerror(errno));
     r->n_node = (unsigned)hwloc_get_nbobjs_by_type(r->hw, HWLOC_OBJ_NUMANODE);
     if (r->n_node > CRL_NODE_MAX)
-        return crl_fail(err, CRL_EUNSUPPORTED, "the topology has %u memory nodes, at most %d are supported", r->n_node,
-                        CRL_NODE_MAX);
+        return crl_fail(err, CRL_EUNSUPPORTED, "the topology has %u memory nodes, at most %d are supported",
+                        r->n_node, CRL_NODE_MAX);
     for (unsigned i = 0; i < r->n_node; i++) r->node[i] = hwloc_get_obj_by_type(r->hw, HWLOC_OBJ_NUMANODE, i);
     return CRL_OK;
 }
 
-/* hwloc leaves out what control groups forbid where it can read them; the affinity mask and the files are asked too. */
+/* hwloc leaves out what control groups forbid where it can read them; the affinity mask and the files are
+ * asked too. */
 static enum crl_status find_usable(struct reader *r, struct crl_err *err)
 {
     hwloc_bitmap_t mask;
@@ -78,9 +79,12 @@ static enum crl_status find_usable(struct reader *r, struct crl_err *err)
         return crl_fail(err, CRL_ENOMEM, "no memory for a topology");
     }
     if (r->t->real) {
-        if (!hwloc_get_cpubind(r->hw, mask, HWLOC_CPUBIND_THREAD)) hwloc_bitmap_and(r->usable, r->usable, mask);
-        for (int i = hwloc_bitmap_first(r->usable); r->group.has_cpus && i >= 0; i = hwloc_bitmap_next(r->usable, i))
-            if (i >= CRL_CGROUP_CPUS || !crl_bit(r->group.cpus, (size_t)i)) hwloc_bitmap_clr(r->usable, (unsigned)i);
+        if (!hwloc_get_cpubind(r->hw, mask, HWLOC_CPUBIND_THREAD))
+            hwloc_bitmap_and(r->usable, r->usable, mask);
+        for (int i = hwloc_bitmap_first(r->usable); r->group.has_cpus && i >= 0;
+             i = hwloc_bitmap_next(r->usable, i))
+            if (i >= CRL_CGROUP_CPUS || !crl_bit(r->group.cpus, (size_t)i))
+                hwloc_bitmap_clr(r->usable, (unsigned)i);
     }
     hwloc_bitmap_free(mask);
     return CRL_OK;
@@ -110,8 +114,8 @@ static double stated_bandwidth(const struct reader *r, hwloc_obj_t node)
     return (double)mib * 1048576;
 }
 
-/* Nodes that share their processors: the first DRAM among them owns the cores. What else it is has to be stated: by a
- * subtype, or by a bandwidth beside that of the first. */
+/* Nodes that share their processors: the first DRAM among them owns the cores. What else it is has to be
+ * stated: by a subtype, or by a bandwidth beside that of the first. */
 static enum crl_memory_kind kind_of(const struct reader *r, unsigned i)
 {
     const char *sub = r->node[i]->subtype;
@@ -149,8 +153,8 @@ static uint64_t free_huge(unsigned os, uint64_t page_bytes)
     unsigned long long n = 0;
     FILE *f;
 
-    snprintf(path, sizeof path, "/sys/devices/system/node/node%u/hugepages/hugepages-%llukB/free_hugepages", os,
-             (unsigned long long)page_bytes / 1024);
+    snprintf(path, sizeof path, "/sys/devices/system/node/node%u/hugepages/hugepages-%llukB/free_hugepages",
+             os, (unsigned long long)page_bytes / 1024);
     f = fopen(path, "r");
     if (f && fscanf(f, "%llu", &n) != 1) n = 0;
     if (f) fclose(f);
@@ -164,7 +168,8 @@ static void read_huge(const struct reader *r, hwloc_obj_t obj, struct crl_topo_n
     for (unsigned i = 0; i < a->page_types_len && n->n_huge < CRL_HUGE_KINDS; i++) {
         uint64_t size = a->page_types[i].size, count = a->page_types[i].count;
         if (size < (uint64_t)1 << 20) continue; /* the ordinary pages */
-        n->huge[n->n_huge++] = (struct crl_huge_pool){ size, count, r->t->real ? free_huge(n->os, size) : count };
+        n->huge[n->n_huge++] =
+            (struct crl_huge_pool){ size, count, r->t->real ? free_huge(n->os, size) : count };
     }
 }
 
@@ -179,9 +184,10 @@ static void read_node(const struct reader *r, unsigned i, struct crl_topo_node *
     n->bandwidth = stated_bandwidth(r, r->node[i]);
     read_huge(r, r->node[i], n);
     if (r->t->real) {
-        uint64_t free_now = meminfo(n->os, "MemFree:") + meminfo(n->os, "FilePages:") - meminfo(n->os, "Shmem:") +
-                            meminfo(n->os, "SReclaimable:");
-        if (meminfo(n->os, "MemTotal:")) n->free_bytes = free_now < n->total_bytes ? free_now : n->total_bytes;
+        uint64_t free_now = meminfo(n->os, "MemFree:") + meminfo(n->os, "FilePages:") -
+                            meminfo(n->os, "Shmem:") + meminfo(n->os, "SReclaimable:");
+        if (meminfo(n->os, "MemTotal:"))
+            n->free_bytes = free_now < n->total_bytes ? free_now : n->total_bytes;
     }
 }
 
@@ -199,7 +205,8 @@ static void order_nodes(const struct reader *r, unsigned order[CRL_NODE_MAX])
     }
 }
 
-/* The node a processor belongs to: of those it is local to, the narrowest; memory of its own first, then DRAM. */
+/* The node a processor belongs to: of those it is local to, the narrowest; memory of its own first, then
+ * DRAM. */
 static unsigned node_of(const struct reader *r, const unsigned *order, unsigned cpu)
 {
     unsigned best = 0;
@@ -209,8 +216,9 @@ static unsigned node_of(const struct reader *r, const unsigned *order, unsigned 
         hwloc_obj_t o = r->node[order[i]];
         long score;
         if (!hwloc_bitmap_isset(o->cpuset, cpu)) continue;
-        score = (CRL_CORE_MAX * 4 - hwloc_bitmap_weight(o->cpuset)) * 8L + (r->t->node[i].kind == CRL_MEMORY_DRAM) * 4 +
-                (r->t->node[i].kind == CRL_MEMORY_HBM) * 2 + (r->t->node[i].total_bytes > 0);
+        score = (CRL_CORE_MAX * 4 - hwloc_bitmap_weight(o->cpuset)) * 8L +
+                (r->t->node[i].kind == CRL_MEMORY_DRAM) * 4 + (r->t->node[i].kind == CRL_MEMORY_HBM) * 2 +
+                (r->t->node[i].total_bytes > 0);
         if (score > best_score) {
             best_score = score;
             best = i;
@@ -254,7 +262,9 @@ static void read_distances(const struct reader *r, const unsigned *order)
     struct hwloc_distances_s *d = NULL;
     unsigned n = 1;
 
-    if (hwloc_distances_get_by_type(r->hw, HWLOC_OBJ_NUMANODE, &n, &d, HWLOC_DISTANCES_KIND_MEANS_LATENCY, 0) || !n)
+    if (hwloc_distances_get_by_type(r->hw, HWLOC_OBJ_NUMANODE, &n, &d, HWLOC_DISTANCES_KIND_MEANS_LATENCY,
+                                    0) ||
+        !n)
         return;
     for (unsigned i = 0; i < r->n_node; i++)
         for (unsigned j = 0; j < r->n_node; j++) {
@@ -300,7 +310,8 @@ static enum crl_status check(const struct crl_topo *t, struct crl_err *err)
     if (!t->n_core) return crl_fail(err, CRL_EUNSUPPORTED, "%s: no processor is left to use", t->source);
     if (!bytes)
         return crl_fail(err, CRL_EUNSUPPORTED,
-                        "%s: no node has memory; in a synthetic description write [numa(memory=256GiB)]", t->source);
+                        "%s: no node has memory; in a synthetic description write [numa(memory=256GiB)]",
+                        t->source);
     return CRL_OK;
 }
 
@@ -319,7 +330,8 @@ static enum crl_status allocate(struct reader *r, const char *text, unsigned n_c
         t->core = crl_alloc(n_core, sizeof *t->core);
         t->distance = crl_alloc((size_t)r->n_node * r->n_node, sizeof *t->distance);
     }
-    if (!t || !t->node || !t->core || !t->distance) return crl_fail(err, CRL_ENOMEM, "no memory for a topology");
+    if (!t || !t->node || !t->core || !t->distance)
+        return crl_fail(err, CRL_ENOMEM, "no memory for a topology");
     t->real = hwloc_topology_is_thissystem(r->hw);
     t->n_node = r->n_node;
     t->memory_limit = UINT64_MAX;
@@ -389,7 +401,7 @@ unsigned crl_topo_threads(const struct crl_topo *t)
     return n ? n : 1;
 }
 
-/* --- binding -------------------------------------------------------------------------------------------------------- */
+/* --- binding -------------------------------------------------------------------------------------------- */
 
 bool crl_bind_thread(unsigned cpu)
 {
@@ -408,7 +420,8 @@ bool crl_bind_thread(unsigned cpu)
 #define MASK_BITS 1024 /* the kernel's largest number of nodes */
 #define LONG_BITS (8 * sizeof(unsigned long))
 
-static enum crl_status bind_range(void *p, size_t bytes, int policy, const unsigned *os, size_t n, struct crl_err *err)
+static enum crl_status bind_range(void *p, size_t bytes, int policy, const unsigned *os, size_t n,
+                                  struct crl_err *err)
 {
     unsigned long mask[MASK_BITS / LONG_BITS] = { 0 };
 
@@ -417,8 +430,10 @@ static enum crl_status bind_range(void *p, size_t bytes, int policy, const unsig
         mask[os[i] / LONG_BITS] |= 1ul << os[i] % LONG_BITS;
     }
     if (!bytes || !mbind(p, bytes, policy, mask, MASK_BITS + 1, 0)) return CRL_OK;
-    if (errno == EINVAL) return crl_fail(err, CRL_ERANGE, "memory node %u cannot be used by this process", os[0]);
-    return crl_fail(err, CRL_EUNSUPPORTED, "memory cannot be bound to nodes here (mbind: %s); a container may forbid it",
+    if (errno == EINVAL)
+        return crl_fail(err, CRL_ERANGE, "memory node %u cannot be used by this process", os[0]);
+    return crl_fail(err, CRL_EUNSUPPORTED,
+                    "memory cannot be bound to nodes here (mbind: %s); a container may forbid it",
                     strerror(errno));
 }
 
@@ -440,7 +455,8 @@ enum crl_status crl_memory_where(const void *p, size_t bytes, uint64_t *count, s
     size_t page = (size_t)sysconf(_SC_PAGESIZE), n_page = (bytes + page - 1) / page;
     void **at = crl_alloc(WHERE_PAGES, sizeof *at);
     int *where = crl_alloc(WHERE_PAGES, sizeof *where);
-    enum crl_status st = at && where ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory to ask for page locations");
+    enum crl_status st =
+        at && where ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory to ask for page locations");
 
     memset(count, 0, n * sizeof *count);
     *elsewhere = *absent = 0;

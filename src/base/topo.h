@@ -1,13 +1,14 @@
-/* topo.h - the machine as the planner sees it: packages, memory nodes, cores, and what this process may use of them.
- * The door to hwloc and libnuma.
+/* topo.h - the machine as the planner sees it: packages, memory nodes, cores, and what this process may use
+ * of them. The door to hwloc and libnuma.
  *
- * A topology is either this system or a pretended one (hwloc's XML or a synthetic description). Both plan alike; with a
- * pretended one nothing is ever bound (`real` is false), so code paths of large machines run on small ones.
+ * A topology is either this system or a pretended one (hwloc's XML or a synthetic description). Both plan
+ * alike; with a pretended one nothing is ever bound (`real` is false), so code paths of large machines run on
+ * small ones.
  *
- * Nodes are listed by package and system number, cores by node, one entry per physical core: its first processor that
- * may be used. What an affinity mask or a control group takes away is not listed. A node without cores is memory only
- * (HBM, CXL); `home` says which node's cores are nearest. A topology is plain data behind one allocation, immutable,
- * freed by crl_topo_free. */
+ * Nodes are listed by package and system number, cores by node, one entry per physical core: its first
+ * processor that may be used. What an affinity mask or a control group takes away is not listed. A node
+ * without cores is memory only (HBM, CXL); `home` says which node's cores are nearest. A topology is plain
+ * data behind one allocation, immutable, freed by crl_topo_free. */
 #ifndef CRL_BASE_TOPO_H
 #define CRL_BASE_TOPO_H
 
@@ -22,8 +23,8 @@
 
 enum crl_memory_kind {
     CRL_MEMORY_DRAM = 0,
-    CRL_MEMORY_HBM = 1,  /* on the package, faster */
-    CRL_MEMORY_FAR = 2   /* behind a link, slower than DRAM: CXL and the like */
+    CRL_MEMORY_HBM = 1, /* on the package, faster */
+    CRL_MEMORY_FAR = 2  /* behind a link, slower than DRAM: CXL and the like */
 };
 
 /* A pool of huge pages of one size on one node. */
@@ -33,9 +34,9 @@ struct crl_huge_pool {
 };
 
 struct crl_topo_node {
-    unsigned os;      /* the system's number of the node, what mbind takes */
-    unsigned package; /* index, 0 .. n_package - 1 */
-    unsigned home;    /* node whose cores are nearest: itself when it has cores */
+    unsigned os;                 /* the system's number of the node, what mbind takes */
+    unsigned package;            /* index, 0 .. n_package - 1 */
+    unsigned home;               /* node whose cores are nearest: itself when it has cores */
     unsigned first_core, n_core; /* its cores in core[]; none: memory only */
     enum crl_memory_kind kind;
     uint64_t total_bytes; /* 0: a node without memory */
@@ -63,9 +64,9 @@ struct crl_topo {
     uint64_t memory_limit; /* bytes the control groups leave, UINT64_MAX: none */
 };
 
-/* text NULL: this system. A name of a readable file: hwloc's XML. Anything else: a synthetic description as hwloc takes
- * it, e.g. "package:2 [numa(memory=256GiB)] core:32 pu:1". CRL_EFORMAT when neither can be read, CRL_EUNSUPPORTED when
- * no core or no memory is left. */
+/* text NULL: this system. A name of a readable file: hwloc's XML. Anything else: a synthetic description as
+ * hwloc takes it, e.g. "package:2 [numa(memory=256GiB)] core:32 pu:1". CRL_EFORMAT when neither can be read,
+ * CRL_EUNSUPPORTED when no core or no memory is left. */
 enum crl_status crl_topo_load(struct crl_topo **out, const char *text, struct crl_err *err);
 void crl_topo_free(struct crl_topo *t);
 
@@ -75,21 +76,21 @@ unsigned crl_topo_distance(const struct crl_topo *t, unsigned from, unsigned to)
 /* Threads to run by default: one per core, less when the control groups' quota is less; at least 1. */
 unsigned crl_topo_threads(const struct crl_topo *t);
 
-/* --- binding: only with a real topology ----------------------------------------------------------------------------- */
+/* --- binding: only with a real topology ----------------------------------------------------------------- */
 
 /* Keep the calling thread on one processor. False when the system refuses: the thread floats on. */
 bool crl_bind_thread(unsigned cpu);
 
-/* Pages of [p, p + bytes) that are not touched yet come from node `os` and from nowhere else; p is page aligned.
- * CRL_EUNSUPPORTED when this system has no such call or a container forbids it, CRL_ERANGE when there is no such node
- * or this process may not use it; one sentence. */
+/* Pages of [p, p + bytes) that are not touched yet come from node `os` and from nowhere else; p is page
+ * aligned. CRL_EUNSUPPORTED when this system has no such call or a container forbids it, CRL_ERANGE when
+ * there is no such node or this process may not use it; one sentence. */
 enum crl_status crl_bind_memory(void *p, size_t bytes, unsigned os, struct crl_err *err);
 
 /* The same, page by page in turn over n nodes. */
 enum crl_status crl_bind_interleave(void *p, size_t bytes, const unsigned *os, size_t n, struct crl_err *err);
 
-/* Where pages are: count[i] bytes of [p, p + bytes) on the node with system number i < n; *elsewhere: on other nodes;
- * *absent: not in memory. p is page aligned. CRL_EUNSUPPORTED when the system does not tell. */
+/* Where pages are: count[i] bytes of [p, p + bytes) on the node with system number i < n; *elsewhere: on
+ * other nodes; *absent: not in memory. p is page aligned. CRL_EUNSUPPORTED when the system does not tell. */
 enum crl_status crl_memory_where(const void *p, size_t bytes, uint64_t *count, size_t n, uint64_t *elsewhere,
                                  uint64_t *absent, struct crl_err *err);
 

@@ -1,4 +1,5 @@
-/* cmd_plan.c - corral plan: where a model would lie on a machine, what it would take, and how fast it would be. */
+/* cmd_plan.c - corral plan: where a model would lie on a machine, what it would take, and how fast it would
+ * be. */
 #include "cli/commands.h"
 
 #include "bench/synthetic.h"
@@ -41,16 +42,21 @@ static const struct crl_option options[] = {
     { "layers", "N", "layers of a synthetic model (default: all of the real one)", LAYERS },
     { "recipe", "R", "formats of a synthetic model or checkpoint: q4 (default), q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "another format for the tensors that match (repeatable, last wins)", TENSOR },
-    { "topology", "T", "a machine to pretend: a file in hwloc's XML, or a synthetic description such as\n"
-                       "'package:2 [numa(memory=256GiB)] core:32 pu:1' (default: this machine)", TOPOLOGY },
-    { "numa", "MODE", "experts, rows, interleave, off, or auto (default), which takes the fastest that fits", NUMA },
+    { "topology", "T",
+      "a machine to pretend: a file in hwloc's XML, or a synthetic description such as\n"
+      "'package:2 [numa(memory=256GiB)] core:32 pu:1' (default: this machine)",
+      TOPOLOGY },
+    { "numa", "MODE", "experts, rows, interleave, off, or auto (default), which takes the fastest that fits",
+      NUMA },
     { "threads", "N", "threads (default: one per usable core)", THREADS },
-    { "context", "N", "positions of the cache to make room for (default: the model's own, at most 32768)", CONTEXT },
+    { "context", "N", "positions of the cache to make room for (default: the model's own, at most 32768)",
+      CONTEXT },
     { "position", "P", "position at which decoding is predicted (default 0)", POSITION },
     { "sessions", "N", "conversations with a cache each (default 1)", SESSIONS },
     { "batch", "N", "tokens decoded at once in the prediction (default 1)", BATCH },
     { "routing", "FILE", "JSON of how often each layer chose each expert, to even the sides", ROUTING },
-    { "memory", "TYPE", "memory of a package: ddr5-4800x8 (default) is DDR5 at 4800 MT/s on 8 channels", MEMORY },
+    { "memory", "TYPE", "memory of a package: ddr5-4800x8 (default) is DDR5 at 4800 MT/s on 8 channels",
+      MEMORY },
     { "node-bandwidth", "GBS", "GB/s that one node's memory delivers to its cores", NODE_BANDWIDTH },
     { "core-bandwidth", "GBS", "GB/s that one core can draw", CORE_BANDWIDTH },
     { "link-bandwidth", "GBS", "GB/s from one package to another", LINK_BANDWIDTH },
@@ -65,7 +71,8 @@ static const struct crl_option options[] = {
 static const struct crl_usage usage = {
     .command = "plan",
     .operands = "[MODEL.crl | CHECKPOINT | --synthetic NAME]",
-    .about = "Say where each part of a model would lie on a machine with several memory nodes, which node computes it,\n"
+    .about = "Say where each part of a model would lie on a machine with several memory nodes, which node "
+             "computes it,\n"
              "how much memory that takes, and predict the speed of every mode. Nothing is loaded.",
     .option = options,
 };
@@ -81,6 +88,7 @@ struct args {
     bool json;
     struct crl_placement_options plan;
     struct crl_cost cost;
+    double *routed;
 };
 
 /* What is planned: one of the three sources, and the formats. */
@@ -93,9 +101,10 @@ struct subject {
     char recipe[16];
 };
 
-/* --- arguments --------------------------------------------------------------------------------------------------- */
+/* --- arguments ------------------------------------------------------------------------------------------ */
 
-static bool number(const struct crl_cli *c, const char *name, unsigned long long lo, unsigned long long hi, size_t *out)
+static bool number(const struct crl_cli *c, const char *name, unsigned long long lo, unsigned long long hi,
+                   size_t *out)
 {
     unsigned long long n;
 
@@ -125,10 +134,18 @@ static bool parse_option(struct args *a, const struct crl_cli *c, int id)
     size_t n = 0;
 
     switch (id) {
-    case SYNTHETIC: a->synthetic = c->value; return true;
-    case RECIPE: a->recipe = c->value; return true;
-    case TOPOLOGY: a->topology = c->value; return true;
-    case ROUTING: a->routing = c->value; return true;
+    case SYNTHETIC:
+        a->synthetic = c->value;
+        return true;
+    case RECIPE:
+        a->recipe = c->value;
+        return true;
+    case TOPOLOGY:
+        a->topology = c->value;
+        return true;
+    case ROUTING:
+        a->routing = c->value;
+        return true;
     case LAYERS:
         if (!number(c, "layers", 1, CRL_MAX_LAYER, &n)) return false;
         a->layers = (uint32_t)n;
@@ -139,28 +156,42 @@ static bool parse_option(struct args *a, const struct crl_cli *c, int id)
         return a->n_tensor < CRL_RECIPE_OVERRIDES;
     case NUMA:
         if (crl_numa_parse(c->value, &a->numa)) return true;
-        crl_cli_misused(&usage, "option --numa: \"%s\" is none of experts, rows, interleave, off, auto", c->value);
+        crl_cli_misused(&usage, "option --numa: \"%s\" is none of experts, rows, interleave, off, auto",
+                        c->value);
         return false;
     case THREADS:
         if (!number(c, "threads", 1, CRL_TEAM_MAX, &n)) return false;
         a->plan.n_thread = (unsigned)n;
         return true;
-    case CONTEXT: return number(c, "context", 1, UINT32_MAX, &a->context);
-    case POSITION: return number(c, "position", 0, UINT32_MAX, &a->plan.n_ctx);
-    case SESSIONS: return number(c, "sessions", 1, 65536, &a->sessions);
+    case CONTEXT:
+        return number(c, "context", 1, UINT32_MAX, &a->context);
+    case POSITION:
+        return number(c, "position", 0, UINT32_MAX, &a->plan.n_ctx);
+    case SESSIONS:
+        return number(c, "sessions", 1, 65536, &a->sessions);
     case BATCH:
         if (!number(c, "batch", 1, 65536, &n)) return false;
         a->plan.batch = (unsigned)n;
         return true;
-    case MEMORY: return !crl_cost_memory(&a->cost, c->value, &err) || misused(&err);
-    case NODE_BANDWIDTH: return real(c, "node-bandwidth", 0.1, 1e5, 1e9, &a->cost.node_bandwidth);
-    case CORE_BANDWIDTH: return real(c, "core-bandwidth", 0.1, 1e4, 1e9, &a->cost.core_bandwidth);
-    case LINK_BANDWIDTH: return real(c, "link-bandwidth", 0.1, 1e5, 1e9, &a->cost.link_bandwidth);
-    case KERNEL_FRACTION: return real(c, "kernel-fraction", 0.01, 1, 1, &a->cost.kernel_fraction);
-    case JOIN_CORE: return real(c, "join-core", 0, 1e6, 1e-9, &a->cost.join_core);
-    case JOIN_NODE: return real(c, "join-node", 0, 1e6, 1e-9, &a->cost.join_node);
-    case CORE_OPS: return real(c, "core-ops", 0.001, 1e3, 1e12, &a->cost.core_ops);
-    default: a->json = true; return true;
+    case MEMORY:
+        return !crl_cost_memory(&a->cost, c->value, &err) || misused(&err);
+    case NODE_BANDWIDTH:
+        return real(c, "node-bandwidth", 0.1, 1e5, 1e9, &a->cost.node_bandwidth);
+    case CORE_BANDWIDTH:
+        return real(c, "core-bandwidth", 0.1, 1e4, 1e9, &a->cost.core_bandwidth);
+    case LINK_BANDWIDTH:
+        return real(c, "link-bandwidth", 0.1, 1e5, 1e9, &a->cost.link_bandwidth);
+    case KERNEL_FRACTION:
+        return real(c, "kernel-fraction", 0.01, 1, 1, &a->cost.kernel_fraction);
+    case JOIN_CORE:
+        return real(c, "join-core", 0, 1e6, 1e-9, &a->cost.join_core);
+    case JOIN_NODE:
+        return real(c, "join-node", 0, 1e6, 1e-9, &a->cost.join_node);
+    case CORE_OPS:
+        return real(c, "core-ops", 0.001, 1e3, 1e12, &a->cost.core_ops);
+    default:
+        a->json = true;
+        return true;
     }
 }
 
@@ -188,13 +219,14 @@ static bool parse(struct args *a, int argc, char **argv, int *code)
     else {
         if (c.n_operand) a->model = c.operand[0];
         if (!a->model || crl_model_is_checkpoint(a->model) || !(a->recipe || a->n_tensor)) return true;
-        crl_cli_misused(&usage, "%s is packed already: --recipe and --tensor belong to checkpoints and --synthetic",
+        crl_cli_misused(&usage,
+                        "%s is packed already: --recipe and --tensor belong to checkpoints and --synthetic",
                         a->model);
     }
     return false;
 }
 
-/* --- the model --------------------------------------------------------------------------------------------------- */
+/* --- the model ------------------------------------------------------------------------------------------ */
 
 static enum crl_status choose_formats(struct subject *s, const struct args *a, struct crl_err *err)
 {
@@ -259,11 +291,12 @@ static enum crl_status size_cache(struct args *a, const struct subject *s, struc
     return CRL_OK;
 }
 
-/* --- results ----------------------------------------------------------------------------------------------------- */
+/* --- results -------------------------------------------------------------------------------------------- */
 
 #define N_MODE 4
 
-static const enum crl_numa modes[N_MODE] = { CRL_NUMA_EXPERTS, CRL_NUMA_ROWS, CRL_NUMA_INTERLEAVE, CRL_NUMA_OFF };
+static const enum crl_numa modes[N_MODE] = { CRL_NUMA_EXPERTS, CRL_NUMA_ROWS, CRL_NUMA_INTERLEAVE,
+                                             CRL_NUMA_OFF };
 
 struct result {
     struct crl_placement *mode[N_MODE];
@@ -283,12 +316,13 @@ static json_t *nodes_json(const struct crl_placement *p, const struct crl_topo *
 
     for (unsigned i = 0; i < p->n_node; i++) {
         const struct crl_node_plan *n = &p->node[i];
-        json_array_append_new(
-            list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:[f, f]}", "node",
-                            (json_int_t)t->node[n->topo_node].os, "package", (json_int_t)n->package, "threads",
-                            (json_int_t)n->n_thread, "first_kv_head", (json_int_t)n->first_kv_head, "kv_heads",
-                            (json_int_t)n->n_kv_head, "weight_bytes", (json_int_t)n->weight_bytes,
-                            "bytes_per_token", (json_int_t)n->token_bytes, "sides", n->share[0], n->share[1]));
+        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:[f, f]}", "node",
+                                              (json_int_t)t->node[n->topo_node].os, "package",
+                                              (json_int_t)n->package, "threads", (json_int_t)n->n_thread,
+                                              "first_kv_head", (json_int_t)n->first_kv_head, "kv_heads",
+                                              (json_int_t)n->n_kv_head, "weight_bytes",
+                                              (json_int_t)n->weight_bytes, "bytes_per_token",
+                                              (json_int_t)n->token_bytes, "sides", n->share[0], n->share[1]));
     }
     return list;
 }
@@ -299,11 +333,11 @@ static json_t *regions_json(const struct crl_placement *p, const struct crl_topo
 
     for (unsigned i = 0; i < p->n_region; i++) {
         const struct crl_region_plan *g = &p->region[i];
-        json_t *o = json_pack("{s:b, s:I, s:I, s:I, s:f}", "interleave", g->interleave, "bytes", (json_int_t)g->bytes,
-                              "cache_bytes", (json_int_t)g->kv_bytes, "room_bytes", (json_int_t)g->room_bytes,
-                              "bandwidth_gbs", g->bandwidth * 1e-9);
-        json_object_set_new(o, "node",
-                            g->topo_node < 0 ? json_null() : json_integer((json_int_t)t->node[g->topo_node].os));
+        json_t *o = json_pack("{s:b, s:I, s:I, s:I, s:f}", "interleave", g->interleave, "bytes",
+                              (json_int_t)g->bytes, "cache_bytes", (json_int_t)g->kv_bytes, "room_bytes",
+                              (json_int_t)g->room_bytes, "bandwidth_gbs", g->bandwidth * 1e-9);
+        json_object_set_new(
+            o, "node", g->topo_node < 0 ? json_null() : json_integer((json_int_t)t->node[g->topo_node].os));
         json_array_append_new(list, o);
     }
     return list;
@@ -317,17 +351,18 @@ static json_t *mode_json(const struct crl_placement *p, const struct crl_topo *t
     for (unsigned i = 0; i < p->n_node; i++)
         json_array_append_new(bytes, json_integer((json_int_t)p->node[i].weight_bytes));
     for (unsigned i = 0; i < p->n_note; i++) json_array_append_new(notes, json_string(p->note[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:I, s:I, s:I, s:b, s:s, s:o, "
-                     "s:o, s:o}",
-                     "tokens_per_s", crl_show_real(per_second(s->tokens_per_s)), "speedup_vs_one_socket",
-                     crl_show_real(s->speedup_vs_one_socket), "prefill_tokens_per_s", crl_show_real(s->prefill_per_s),
-                     "bandwidth_gbs", crl_show_real(s->bandwidth * 1e-9), "aggregate_bandwidth_gbs",
-                     crl_show_real(s->aggregate * 1e-9), "fraction_of_bandwidth",
-                     crl_show_real(s->bandwidth / s->aggregate), "seconds", "weights", s->weights_s, "cache",
-                     s->cache_s, "exchange", s->exchange_s, "small", s->small_s, "joins", s->join_s, "bytes_per_node",
-                     bytes, "model_bytes", (json_int_t)p->model_bytes, "replica_bytes", (json_int_t)p->replica_bytes,
-                     "sides", (json_int_t)p->n_side, "fits", p->fits, "why", p->why, "nodes", nodes_json(p, t),
-                     "regions", regions_json(p, t), "notes", notes);
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:I, s:I, s:I, s:b, s:s, s:o, "
+        "s:o, s:o}",
+        "tokens_per_s", crl_show_real(per_second(s->tokens_per_s)), "speedup_vs_one_socket",
+        crl_show_real(s->speedup_vs_one_socket), "prefill_tokens_per_s", crl_show_real(s->prefill_per_s),
+        "bandwidth_gbs", crl_show_real(s->bandwidth * 1e-9), "aggregate_bandwidth_gbs",
+        crl_show_real(s->aggregate * 1e-9), "fraction_of_bandwidth",
+        crl_show_real(s->bandwidth / s->aggregate), "seconds", "weights", s->weights_s, "cache", s->cache_s,
+        "exchange", s->exchange_s, "small", s->small_s, "joins", s->join_s, "bytes_per_node", bytes,
+        "model_bytes", (json_int_t)p->model_bytes, "replica_bytes", (json_int_t)p->replica_bytes, "sides",
+        (json_int_t)p->n_side, "fits", p->fits, "why", p->why, "nodes", nodes_json(p, t), "regions",
+        regions_json(p, t), "notes", notes);
 }
 
 static json_t *topology_json(const struct crl_topo *t)
@@ -337,10 +372,11 @@ static json_t *topology_json(const struct crl_topo *t)
     for (unsigned i = 0; i < t->n_node; i++) {
         static const char *const kind[] = { "dram", "hbm", "far" };
         const struct crl_topo_node *n = &t->node[i];
-        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:s, s:I, s:I}", "node", (json_int_t)n->os, "package",
-                                              (json_int_t)n->package, "cores", (json_int_t)n->n_core, "memory",
-                                              kind[n->kind], "total_bytes", (json_int_t)n->total_bytes, "free_bytes",
-                                              (json_int_t)n->free_bytes));
+        json_array_append_new(list,
+                              json_pack("{s:I, s:I, s:I, s:s, s:I, s:I}", "node", (json_int_t)n->os,
+                                        "package", (json_int_t)n->package, "cores", (json_int_t)n->n_core,
+                                        "memory", kind[n->kind], "total_bytes", (json_int_t)n->total_bytes,
+                                        "free_bytes", (json_int_t)n->free_bytes));
     }
     return json_pack("{s:s, s:b, s:I, s:I, s:o}", "source", t->source, "this_machine", t->real, "packages",
                      (json_int_t)t->n_package, "cores", (json_int_t)t->n_core, "nodes", list);
@@ -348,18 +384,20 @@ static json_t *topology_json(const struct crl_topo *t)
 
 static json_t *inputs_json(const struct crl_cost *c)
 {
-    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "memory",
-                     c->memory, "package_peak_gbs", c->package_peak * 1e-9, "package_bandwidth_gbs",
-                     c->package_bandwidth * 1e-9, "node_bandwidth_gbs", c->node_bandwidth * 1e-9, "hbm_bandwidth_gbs",
-                     c->hbm_bandwidth * 1e-9, "far_bandwidth_gbs", c->far_bandwidth * 1e-9, "core_bandwidth_gbs",
-                     c->core_bandwidth * 1e-9, "link_bandwidth_gbs", c->link_bandwidth * 1e-9, "kernel_fraction",
-                     c->kernel_fraction, "exchange_near_gbs", c->exchange_near * 1e-9, "exchange_far_gbs",
-                     c->exchange_far * 1e-9, "join_core_ns", c->join_core * 1e9, "join_node_ns", c->join_node * 1e9,
-                     "core_activations_gs", c->core_act * 1e-9, "core_tops", c->core_ops * 1e-12, "ops_fraction",
-                     c->ops_fraction, "core_tflops", c->core_flops * 1e-12);
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+                     "memory", c->memory, "package_peak_gbs", c->package_peak * 1e-9, "package_bandwidth_gbs",
+                     c->package_bandwidth * 1e-9, "node_bandwidth_gbs", c->node_bandwidth * 1e-9,
+                     "hbm_bandwidth_gbs", c->hbm_bandwidth * 1e-9, "far_bandwidth_gbs",
+                     c->far_bandwidth * 1e-9, "core_bandwidth_gbs", c->core_bandwidth * 1e-9,
+                     "link_bandwidth_gbs", c->link_bandwidth * 1e-9, "kernel_fraction", c->kernel_fraction,
+                     "exchange_near_gbs", c->exchange_near * 1e-9, "exchange_far_gbs", c->exchange_far * 1e-9,
+                     "join_core_ns", c->join_core * 1e9, "join_node_ns", c->join_node * 1e9,
+                     "core_activations_gs", c->core_act * 1e-9, "core_tops", c->core_ops * 1e-12,
+                     "ops_fraction", c->ops_fraction, "core_tflops", c->core_flops * 1e-12);
 }
 
-static int print_json(const struct args *a, const struct subject *s, const struct crl_topo *t, const struct result *r)
+static int print_json(const struct args *a, const struct subject *s, const struct crl_topo *t,
+                      const struct result *r)
 {
     json_t *all = json_object(), *doc;
 
@@ -383,9 +421,10 @@ static void print_modes(const struct result *r)
         const struct crl_placement *p = r->mode[i];
         char t[CRL_CLI_TEXT];
         if (!p) continue;
-        printf("%-11s %9.1f %9.2f %8.0f %9.0f %5.0f%% %9s  %s\n", crl_numa_name(modes[i]), p->speed.tokens_per_s,
-               p->speed.speedup_vs_one_socket, p->speed.prefill_per_s, p->speed.bandwidth * 1e-9,
-               100 * p->speed.bandwidth / p->speed.aggregate, crl_cli_bytes(t, (double)p->replica_bytes),
+        printf("%-11s %9.1f %9.2f %8.0f %9.0f %5.0f%% %9s  %s\n", crl_numa_name(modes[i]),
+               p->speed.tokens_per_s, p->speed.speedup_vs_one_socket, p->speed.prefill_per_s,
+               p->speed.bandwidth * 1e-9, 100 * p->speed.bandwidth / p->speed.aggregate,
+               crl_cli_bytes(t, (double)p->replica_bytes),
                p->fits ? (i == r->chosen ? "yes, chosen" : "yes") : "no");
     }
 }
@@ -395,13 +434,15 @@ static void print_chosen(const struct crl_placement *p, const struct crl_topo *t
     char x[3][CRL_CLI_TEXT];
     const struct crl_speed *s = &p->speed;
 
-    printf("\n%-6s %8s %8s %9s %12s %12s %14s\n", "node", "package", "threads", "kv heads", "weights", "per token",
-           "side A, side B");
+    printf("\n%-6s %8s %8s %9s %12s %12s %14s\n", "node", "package", "threads", "kv heads", "weights",
+           "per token", p->n_side == 2 ? "of sides" : "share");
     for (unsigned i = 0; i < p->n_node; i++) {
         const struct crl_node_plan *n = &p->node[i];
-        printf("%-6u %8u %8u %9u %12s %12s %5.0f%%, %5.0f%%\n", t->node[n->topo_node].os, n->package, n->n_thread,
-               n->n_kv_head, crl_cli_bytes(x[0], (double)n->weight_bytes), crl_cli_bytes(x[1], (double)n->token_bytes),
-               100 * n->share[0], 100 * n->share[1]);
+        char share[32];
+        if (p->n_side == 1) snprintf(share, sizeof share, "%.0f%%", 100 * n->share[0]);
+        else snprintf(share, sizeof share, "%.0f%%, %.0f%%", 100 * n->share[0], 100 * n->share[1]);
+        printf("%-6u %8u %8u %9u %12s %12s %14s\n", t->node[n->topo_node].os, n->package, n->n_thread, n->n_kv_head,
+               crl_cli_bytes(x[0], (double)n->weight_bytes), crl_cli_bytes(x[1], (double)n->token_bytes), share);
     }
     printf("\n%-14s %12s %12s %12s\n", "memory of", "weights", "cache", "room");
     for (unsigned i = 0; i < p->n_region; i++) {
@@ -418,22 +459,25 @@ static void print_chosen(const struct crl_placement *p, const struct crl_topo *t
 
 static void print_inputs(const struct crl_cost *c, const struct crl_placement *p)
 {
-    printf("predicted from: %s, node %.0f GB/s, core %.1f, link %.0f; kernels reach %.0f%%; join %.0f ns per thread and "
-           "%.0f per node;\nint8 %.2f TOPS per core, of which %.0f%% on prompts (docs/numa.md)\n",
-           c->memory, p->node[0].bandwidth * 1e-9, c->core_bandwidth * 1e-9, c->link_bandwidth * 1e-9,
-           100 * c->kernel_fraction, c->join_core * 1e9, c->join_node * 1e9, c->core_ops * 1e-12, 100 * c->ops_fraction);
+    printf("predicted from %s: node %.0f GB/s, core %.1f, link %.0f, of which kernels reach %.0f%%;\n", c->memory,
+           p->node[0].bandwidth * 1e-9, c->core_bandwidth * 1e-9, c->link_bandwidth * 1e-9,
+           100 * c->kernel_fraction);
+    printf("joins of %.0f ns per thread and %.0f per node; %.2f int8 TOPS per core, %.0f%% on prompts (docs/numa.md)\n",
+           c->join_core * 1e9, c->join_node * 1e9, c->core_ops * 1e-12, 100 * c->ops_fraction);
 }
 
-static int print_text(const struct args *a, const struct subject *s, const struct crl_topo *t, const struct result *r)
+static int print_text(const struct args *a, const struct subject *s, const struct crl_topo *t,
+                      const struct result *r)
 {
     const struct crl_placement *p = r->mode[r->chosen];
     char x[2][CRL_CLI_TEXT];
 
     printf("%s, recipe %s: %s, %s read per token\n", a->synthetic ? a->synthetic : a->model, s->recipe,
            crl_cli_bytes(x[0], (double)p->model_bytes), crl_cli_bytes(x[1], (double)r->bytes_read));
-    printf("%s%s: %u package%s, %u node%s, %u core%s; %u thread%s\n\n", t->source, t->real ? "" : " (pretended)",
-           t->n_package, t->n_package == 1 ? "" : "s", t->n_node, t->n_node == 1 ? "" : "s", t->n_core,
-           t->n_core == 1 ? "" : "s", p->n_thread, p->n_thread == 1 ? "" : "s");
+    printf("%s%s: %u package%s, %u node%s, %u core%s; %u thread%s\n\n", t->source,
+           t->real ? "" : " (pretended)", t->n_package, t->n_package == 1 ? "" : "s", t->n_node,
+           t->n_node == 1 ? "" : "s", t->n_core, t->n_core == 1 ? "" : "s", p->n_thread,
+           p->n_thread == 1 ? "" : "s");
     print_modes(r);
     print_chosen(p, t);
     print_inputs(&a->cost, p);
@@ -441,10 +485,10 @@ static int print_text(const struct args *a, const struct subject *s, const struc
     return CRL_EXIT_DONE;
 }
 
-/* --- the command ------------------------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------------------- */
 
-static enum crl_status plan_all(struct args *a, const struct subject *s, const struct crl_topo *t, struct result *r,
-                                struct crl_err *err)
+static enum crl_status plan_all(struct args *a, const struct subject *s, const struct crl_topo *t,
+                                struct result *r, struct crl_err *err)
 {
     struct crl_placement *chosen = NULL;
     struct crl_totals totals;
@@ -466,7 +510,8 @@ static enum crl_status plan_all(struct args *a, const struct subject *s, const s
     return st;
 }
 
-static int show(const struct args *a, const struct subject *s, const struct crl_topo *t, const struct result *r)
+static int show(const struct args *a, const struct subject *s, const struct crl_topo *t,
+                const struct result *r)
 {
     const struct crl_placement *p = r->mode[r->chosen];
     struct crl_err err = { "" };
@@ -492,12 +537,16 @@ static int run(int argc, char **argv)
     st = crl_topo_load(&topo, a.topology, &err);
     if (!st) st = open_subject(&s, &a, &err);
     if (!st) st = size_cache(&a, &s, &err);
+    if (!st && a.routing) st = crl_routing_read(&a.routed, a.routing, &s.schema->cfg, &err);
+    a.plan.routed = a.routed;
     if (!st) st = plan_all(&a, &s, topo, &r, &err);
     code = st ? crl_cli_fail(&usage, st, &err) : show(&a, &s, topo, &r);
     for (size_t i = 0; i < N_MODE; i++) crl_placement_free(r.mode[i]);
     close_subject(&s);
+    crl_free(a.routed);
     crl_topo_free(topo);
     return code;
 }
 
-const struct crl_command crl_cmd_plan = { "plan", "say where a model would lie and how fast it would be", run };
+const struct crl_command crl_cmd_plan = { "plan", "say where a model would lie and how fast it would be",
+                                          run };

@@ -1,8 +1,9 @@
-/* cost.c - how fast a plan will be. docs/numa.md, "The cost model", has the equations and where each number comes from.
+/* cost.c - how fast a plan will be. docs/numa.md, "The cost model", has the equations and where each number
+ * comes from.
  *
- * A token goes through steps that end at joins: per layer QKV, attention, output, gate-up, down; then the head. A step
- * lasts as long as its slowest node takes to read its part of the weights, plus what every thread does for itself: fetch
- * the activations that others wrote, norm and quantise them, route. */
+ * A token goes through steps that end at joins: per layer QKV, attention, output, gate-up, down; then the
+ * head. A step lasts as long as its slowest node takes to read its part of the weights, plus what every
+ * thread does for itself: fetch the activations that others wrote, norm and quantise them, route. */
 #include "store/plan_impl.h"
 
 #include <math.h>
@@ -27,6 +28,7 @@ void crl_cost_default(struct crl_cost *c)
     c->join_core = 40e-9;
     c->join_node = 300e-9;
     c->core_act = 4e9;
+    c->head_s = 5e-6;
     c->core_ops = 0.6e12;
     c->ops_fraction = 0.62;
     c->core_flops = 0.15e12;
@@ -38,19 +40,20 @@ enum crl_status crl_cost_memory(struct crl_cost *c, const char *name, struct crl
     unsigned generation = 0, rate = 0, channels = 0;
     int end = 0;
 
-    if (sscanf(name, "ddr%1u-%5ux%2u%n", &generation, &rate, &channels, &end) != 3 || name[end] || generation < 3 ||
-        generation > 6 || rate < 800 || rate > 20000 || channels < 1 || channels > 32)
-        return crl_fail(err, CRL_ERANGE,
-                        "memory \"%.40s\" does not read like ddr5-4800x8: transfers per microsecond and channels of a "
-                        "package",
-                        name);
+    if (sscanf(name, "ddr%1u-%5ux%2u%n", &generation, &rate, &channels, &end) != 3 || name[end] ||
+        generation < 3 || generation > 6 || rate < 800 || rate > 20000 || channels < 1 || channels > 32)
+        return crl_fail(
+            err, CRL_ERANGE,
+            "memory \"%.40s\" does not read like ddr5-4800x8: transfers per microsecond and channels of a "
+            "package",
+            name);
     snprintf(c->memory, sizeof c->memory, "%s", name);
     c->package_peak = 8.0 * rate * 1e6 * channels; /* a channel is 64 bits wide */
     c->package_bandwidth = SUSTAINED * c->package_peak;
     return CRL_OK;
 }
 
-/* --- reading weights ------------------------------------------------------------------------------------------------- */
+/* --- reading weights ------------------------------------------------------------------------------------ */
 
 enum step { STEP_QKV, STEP_O, STEP_GATE_UP, STEP_DOWN, STEP_HEAD, STEP_END };
 
@@ -74,17 +77,24 @@ static int step_of(enum crl_kind kind, bool tied)
     switch (kind) {
     case CRL_KIND_Q:
     case CRL_KIND_K:
-    case CRL_KIND_V: return STEP_QKV;
-    case CRL_KIND_O: return STEP_O;
+    case CRL_KIND_V:
+        return STEP_QKV;
+    case CRL_KIND_O:
+        return STEP_O;
     case CRL_KIND_SHARED_GATE_UP:
     case CRL_KIND_EXPERT_GATE_UP:
-    case CRL_KIND_DENSE_GATE_UP: return STEP_GATE_UP;
+    case CRL_KIND_DENSE_GATE_UP:
+        return STEP_GATE_UP;
     case CRL_KIND_SHARED_DOWN:
     case CRL_KIND_EXPERT_DOWN:
-    case CRL_KIND_DENSE_DOWN: return STEP_DOWN;
-    case CRL_KIND_HEAD: return STEP_HEAD;
-    case CRL_KIND_EMBED: return tied ? STEP_HEAD : STEP_END;
-    default: return STEP_END;
+    case CRL_KIND_DENSE_DOWN:
+        return STEP_DOWN;
+    case CRL_KIND_HEAD:
+        return STEP_HEAD;
+    case CRL_KIND_EMBED:
+        return tied ? STEP_HEAD : STEP_END;
+    default:
+        return STEP_END;
     }
 }
 
@@ -120,8 +130,8 @@ static void add_slice(struct work *w, const struct crl_slice *s, enum step step,
     w->bytes[step] += (double)s->bytes * times;
 }
 
-static double slowest(const struct work *w, const double *a, double fa, const double *b, double fb, const double *c,
-                      double fc)
+static double slowest(const struct work *w, const double *a, double fa, const double *b, double fb,
+                      const double *c, double fc)
 {
     double most = 0;
 
@@ -141,8 +151,11 @@ static double unplaced_time(const struct work *w, double bytes)
     if (p->mode == CRL_NUMA_INTERLEAVE) {
         memory = bytes / p->region[0].bandwidth;
         link = bytes * remote / w->n_package / w->c->link_bandwidth;
-    } else { /* everything lies where one thread put it */
-        memory = bytes / p->node[0].bandwidth;
+    } else { /* everything lies on the package of the thread that put it there */
+        double one = 0;
+        for (unsigned i = 0; i < p->n_node; i++)
+            if (p->node[i].package == p->node[0].package) one += p->node[i].bandwidth;
+        memory = bytes / one;
         link = bytes * remote / w->c->link_bandwidth;
     }
     return (memory > link ? memory : link) / w->c->kernel_fraction;
@@ -155,11 +168,13 @@ static double step_time(const struct work *w, enum step s)
     if (!placed(w->p)) return unplaced_time(w, w->bytes[s]);
     if (w->p->n_side == 1 || s < STEP_GATE_UP || s > STEP_DOWN)
         return slowest(w, w->fixed[s], 1, w->shared[0][s], 1, w->routed[0][s], 1);
-    if (w->batch <= 1 && w->l->schema->cfg.n_expert_used == 1) { /* the other side computes the shared expert */
+    if (w->batch <= 1 &&
+        w->l->schema->cfg.n_expert_used == 1) { /* the other side computes the shared expert */
         for (unsigned side = 0; side < 2; side++)
             pair[side] = slowest(w, w->fixed[s], 1, w->shared[!side][s], 1, w->routed[side][s],
                                  w->part[side] > 0 ? sum / w->part[side] : 0);
-        return sum > 0 ? (pair[0] * w->part[0] + pair[1] * w->part[1]) / sum : slowest(w, w->fixed[s], 1, w->shared[0][s], 1, w->routed[0][s], 1);
+        return sum > 0 ? (pair[0] * w->part[0] + pair[1] * w->part[1]) / sum
+                       : slowest(w, w->fixed[s], 1, w->shared[0][s], 1, w->routed[0][s], 1);
     }
     { /* several: the shared expert evens the sides as far as it reaches */
         double cost[2] = { slowest(w, w->routed[0][s], 1, w->fixed[s], 0, w->fixed[s], 0),
@@ -192,11 +207,13 @@ static bool begin(struct work *w, const struct crl_placement *p)
         w->shared[1][s] = at + 4 * p->n_node;
         at += (size_t)5 * p->n_node;
     }
-    for (unsigned i = 0; i < p->n_node; i++) w->n_package += !i || p->node[i].package != p->node[i - 1].package;
+    for (unsigned i = 0; i < p->n_node; i++)
+        w->n_package += !i || p->node[i].package != p->node[i - 1].package;
     return w->memory != NULL;
 }
 
-/* Seconds of reading weights of a step of decoding; *bytes of them. The schema lists weights layer by layer. */
+/* Seconds of reading weights of a step of decoding; *bytes of them. The schema lists weights layer by layer.
+ */
 static double weights_time(struct work *w, const double *routed, double *bytes)
 {
     const struct crl_schema *s = w->l->schema;
@@ -221,14 +238,15 @@ static double weights_time(struct work *w, const double *routed, double *bytes)
         if (step == STEP_END) continue;
         if (m->expert >= 0) times = expert_weight(w, m, routed);
         if (m->expert >= 0 && m->kind == CRL_KIND_EXPERT_GATE_UP) w->part[wp->home] += times;
-        for (uint32_t j = 0; j < wp->n_slice; j++) add_slice(w, &w->p->slice[wp->first_slice + j], (enum step)step, times);
+        for (uint32_t j = 0; j < wp->n_slice; j++)
+            add_slice(w, &w->p->slice[wp->first_slice + j], (enum step)step, times);
         *bytes += (double)w->l->bytes[i] * times;
     }
     return sum;
 }
 
-/* What each node reads for one token, the mean over experts: half of a side's copy of the shared expert, because the
- * expert's home is the other side every second time. */
+/* What each node reads for one token, the mean over experts: half of a side's copy of the shared expert,
+ * because the expert's home is the other side every second time. */
 static void count_token_bytes(struct crl_placement *p, const struct work *w, const double *routed)
 {
     const struct crl_schema *s = w->l->schema;
@@ -244,10 +262,10 @@ static void count_token_bytes(struct crl_placement *p, const struct work *w, con
     }
 }
 
-/* --- everything else ------------------------------------------------------------------------------------------------- */
+/* --- everything else ------------------------------------------------------------------------------------ */
 
-/* A thread reads a vector of `bytes` that all threads (of its side, when `sided`) wrote: its own part is in its cache,
- * the rest comes from cores of its package and of others. */
+/* A thread reads a vector of `bytes` that all threads (of its side, when `sided`) wrote: its own part is in
+ * its cache, the rest comes from cores of its package and of others. */
 static double fetch(const struct work *w, double bytes, bool sided)
 {
     const struct crl_placement *p = w->p;
@@ -257,7 +275,8 @@ static double fetch(const struct work *w, double bytes, bool sided)
         n = near = 0;
         for (unsigned j = 0; j < p->n_node; j++) {
             double there = p->node[j].n_thread;
-            if (sided && !(p->node[i].share[0] * p->node[j].share[0] + p->node[i].share[1] * p->node[j].share[1] > 0))
+            if (sided &&
+                !(p->node[i].share[0] * p->node[j].share[0] + p->node[i].share[1] * p->node[j].share[1] > 0))
                 continue;
             n += there;
             if (p->node[i].package == p->node[j].package) near += there;
@@ -270,33 +289,46 @@ static double fetch(const struct work *w, double bytes, bool sided)
     return worst;
 }
 
+/* One side computes the chosen expert, the other the shared one, and neither looks at the other before the
+ * end. */
+static bool paired(const struct work *w, uint32_t layer)
+{
+    return w->p->n_side == 2 && w->l->schema->cfg.is_moe[layer] && w->l->schema->cfg.n_expert_used == 1 &&
+           w->batch <= 1;
+}
+
 /* Vectors that cross between cores in a layer, and what every thread computes on them for itself. */
 static void layer_overhead(const struct work *w, uint32_t layer, struct crl_speed *out)
 {
     const struct crl_config *cfg = &w->l->schema->cfg;
     const struct crl_placement *p = w->p;
-    bool moe = cfg->is_moe[layer], paired = p->n_side == 2 && moe && w->batch <= 1;
+    bool moe = cfg->is_moe[layer], pair = paired(w, layer);
     double d = cfg->d_model, d_q = (double)cfg->n_head * cfg->d_head;
-    double mid = moe ? (double)cfg->d_ff * (paired ? 1 : 1 + cfg->n_expert_used) : cfg->d_ff_dense;
+    double mid = moe ? (double)cfg->d_ff * (pair ? 1 : 1 + cfg->n_expert_used) : cfg->d_ff_dense;
     double values = 2 * d + d_q + mid, shared_out = w->batch > 1 ? w->batch / p->n_thread : 1;
     double small = 8 * d + (moe ? 2 * d * cfg->n_expert : 0);
 
     if (shared_out < 1 && w->batch > 1) shared_out = 1; /* the busiest thread has a whole row */
-    out->exchange_s += shared_out * (fetch(w, 4 * (2 * d + d_q), false) + fetch(w, 4 * mid, paired));
-    if (paired) out->exchange_s += fetch(w, 8 * d, false); /* both sides' outputs, to be added */
+    out->exchange_s += shared_out * (fetch(w, 4 * (2 * d + d_q), false) + fetch(w, 4 * mid, pair));
+    if (pair) out->exchange_s += fetch(w, 8 * d, false); /* both sides' outputs, to be added */
     out->small_s += shared_out * values / w->c->core_act + small / w->c->core_bandwidth;
 }
 
-/* One join of all threads. */
-static double join_time(const struct work *w)
+/* One join of all threads, or of those of a side. */
+static double join_time(const struct work *w, bool sided)
 {
     const struct crl_placement *p = w->p;
-    unsigned most = 0;
+    unsigned most = 0, n_node = p->n_node, side[2] = { 0, 0 };
+    bool torn = false; /* a node works for both sides */
 
-    for (unsigned i = 0; i < p->n_node; i++)
+    for (unsigned i = 0; i < p->n_node; i++) {
         if (p->node[i].n_thread > most) most = p->node[i].n_thread;
+        for (unsigned s = 0; s < 2; s++) side[s] += p->node[i].share[s] > 0;
+        torn = torn || (p->node[i].share[0] > 0 && p->node[i].share[1] > 0);
+    }
     if (p->n_thread == 1) return 0;
-    return most * w->c->join_core + (p->n_node > 1 ? p->n_node * w->c->join_node : 0);
+    if (sided && !torn) n_node = side[0] > side[1] ? side[0] : side[1];
+    return most * w->c->join_core + (n_node > 1 ? n_node * w->c->join_node : 0);
 }
 
 /* Keys and values of all heads of a layer at position n_ctx; a head is one thread's. */
@@ -309,7 +341,7 @@ static double cache_time(const struct work *w, uint32_t layer, const struct crl_
     for (unsigned i = 0; i < w->p->n_node; i++) {
         const struct crl_node_plan *n = &w->p->node[i];
         unsigned heads = n->n_kv_head, turns = (heads + n->n_thread - 1) / n->n_thread;
-        double one = head * turns / w->c->core_bandwidth, all = head * heads / n->bandwidth;
+        double one = turns * (head / w->c->core_bandwidth + w->c->head_s), all = head * heads / n->bandwidth;
         if (one > worst) worst = one;
         if (all > worst) worst = all;
     }
@@ -334,12 +366,15 @@ static double compute_time(const struct work *w, const struct crl_topo *topo, do
         unsigned n_core = topo->node[w->p->node[i].topo_node].n_core, n_thread = w->p->node[i].n_thread;
         cores += n_thread < n_core ? n_thread : n_core;
     }
-    return ops / (cores * w->c->core_ops * w->c->ops_fraction) + flops / (cores * w->c->core_flops * w->c->flops_fraction);
+    return ops / (cores * w->c->core_ops * w->c->ops_fraction) +
+           flops / (cores * w->c->core_flops * w->c->flops_fraction);
 }
 
-static double prefill_speed(struct work *w, const struct crl_topo *topo, const struct crl_placement_options *o)
+static double prefill_speed(struct work *w, const struct crl_topo *topo,
+                            const struct crl_placement_options *o)
 {
-    double n = o->n_prompt ? (double)o->n_prompt : PIECE, piece = n < PIECE ? n : PIECE, bytes, read, multiply;
+    double n = o->n_prompt ? (double)o->n_prompt : PIECE, piece = n < PIECE ? n : PIECE, bytes, read,
+           multiply;
 
     w->batch = piece;
     read = weights_time(w, o->routed, &bytes) * ceil(n / piece);
@@ -362,10 +397,10 @@ void crl_placement_predict(struct crl_placement *p, const struct crl_layout *l, 
     if (multiply > s->weights_s) s->weights_s = multiply;
     for (uint32_t i = 0; i < l->schema->cfg.n_layer; i++) {
         s->cache_s += cache_time(&w, i, o);
-        s->join_s += JOINS_PER_LAYER * join_time(&w);
+        s->join_s += (JOINS_PER_LAYER - 1) * join_time(&w, false) + join_time(&w, paired(&w, i));
         layer_overhead(&w, i, s);
     }
-    s->join_s += join_time(&w);
+    s->join_s += join_time(&w, false);
     total = s->weights_s + s->cache_s + s->exchange_s + s->small_s + s->join_s;
     s->tokens_per_s = w.batch / total;
     s->bandwidth = bytes / total;

@@ -42,7 +42,7 @@ static void note(struct crl_placement *p, const char *fmt, ...)
     va_end(ap);
 }
 
-/* --- nodes and threads ----------------------------------------------------------------------------------------------- */
+/* --- nodes and threads ---------------------------------------------------------------------------------- */
 
 /* Memory that is near to node i's cores: its own and that of memory-only nodes beside it. */
 static bool has_memory(const struct crl_topo *t, unsigned i)
@@ -113,7 +113,8 @@ static unsigned count_cores(const struct crl_topo *t, const bool *use)
 
 /* package: only that one; ALL_PACKAGES: all. */
 static enum crl_status choose_nodes(struct crl_placement *p, const struct crl_topo *t,
-                                    const struct crl_placement_options *o, unsigned package, struct crl_err *err)
+                                    const struct crl_placement_options *o, unsigned package,
+                                    struct crl_err *err)
 {
     bool use[CRL_NODE_MAX] = { false };
     unsigned n_use = 0, n_core;
@@ -122,7 +123,8 @@ static enum crl_status choose_nodes(struct crl_placement *p, const struct crl_to
         if (!t->node[i].n_core || (package != ALL_PACKAGES && t->node[i].package != package)) continue;
         use[i] = has_memory(t, i);
         n_use += use[i];
-        if (!use[i]) note(p, "node %u has no memory: its %u cores are not used", t->node[i].os, t->node[i].n_core);
+        if (!use[i])
+            note(p, "node %u has no memory: its %u cores are not used", t->node[i].os, t->node[i].n_core);
     }
     if (!n_use) return crl_fail(err, CRL_EUNSUPPORTED, "%s: no node has both cores and memory", t->source);
     n_core = count_cores(t, use);
@@ -134,10 +136,11 @@ static enum crl_status choose_nodes(struct crl_placement *p, const struct crl_to
         p->n_thread = CRL_TEAM_MAX;
     }
     if (p->n_thread > CRL_TEAM_MAX)
-        return crl_fail(err, CRL_ERANGE, "%u threads asked for, at most %d are supported", p->n_thread, CRL_TEAM_MAX);
+        return crl_fail(err, CRL_ERANGE, "%u threads asked for, at most %d are supported", p->n_thread,
+                        CRL_TEAM_MAX);
     if (p->n_thread < n_use) {
-        note(p, "%u thread%s for %u nodes: %u node%s left out", p->n_thread, p->n_thread == 1 ? "" : "s", n_use,
-             n_use - p->n_thread, n_use - p->n_thread == 1 ? " is" : "s are");
+        note(p, "%u thread%s for %u nodes: %u node%s left out", p->n_thread, p->n_thread == 1 ? "" : "s",
+             n_use, n_use - p->n_thread, n_use - p->n_thread == 1 ? " is" : "s are");
         drop_nodes(t, use, n_use, p->n_thread);
         n_use = p->n_thread;
         n_core = count_cores(t, use);
@@ -147,12 +150,15 @@ static enum crl_status choose_nodes(struct crl_placement *p, const struct crl_to
     p->thread = crl_alloc(p->n_thread, sizeof *p->thread);
     if (!p->node || !p->thread) return crl_fail(err, CRL_ENOMEM, "no memory for a plan");
     for (unsigned i = 0; i < t->n_node; i++)
-        if (use[i]) p->node[p->n_node++] = (struct crl_node_plan){ .topo_node = i, .package = t->node[i].package };
+        if (use[i])
+            p->node[p->n_node++] = (struct crl_node_plan){ .topo_node = i, .package = t->node[i].package };
     share_threads(p, t);
     return CRL_OK;
 }
 
-/* --- regions --------------------------------------------------------------------------------------------------------- */
+/* --- regions
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* What the memory of topology node i delivers to its own cores. */
 static double memory_bandwidth(const struct crl_topo *t, unsigned i, const struct crl_cost *c)
@@ -174,8 +180,8 @@ static uint64_t room(uint64_t bytes)
 }
 
 /* One region per memory node that is near to a plan node, fastest kind first; or a single one. */
-static enum crl_status make_regions(struct crl_placement *p, const struct crl_topo *t, const struct crl_cost *c,
-                                    struct crl_err *err)
+static enum crl_status make_regions(struct crl_placement *p, const struct crl_topo *t,
+                                    const struct crl_cost *c, struct crl_err *err)
 {
     static const enum crl_memory_kind order[] = { CRL_MEMORY_HBM, CRL_MEMORY_DRAM, CRL_MEMORY_FAR };
     bool placed = p->mode == CRL_NUMA_EXPERTS || p->mode == CRL_NUMA_ROWS;
@@ -184,7 +190,8 @@ static enum crl_status make_regions(struct crl_placement *p, const struct crl_to
     if (!p->region) return crl_fail(err, CRL_ENOMEM, "no memory for a plan");
     if (!placed) {
         p->n_region = 1;
-        p->region[0] = (struct crl_region_plan){ .topo_node = -1, .interleave = p->mode == CRL_NUMA_INTERLEAVE };
+        p->region[0] =
+            (struct crl_region_plan){ .topo_node = -1, .interleave = p->mode == CRL_NUMA_INTERLEAVE };
     }
     for (unsigned i = 0; i < p->n_node; i++) {
         double best = 0, cores = p->node[i].n_thread;
@@ -193,15 +200,17 @@ static enum crl_status make_regions(struct crl_placement *p, const struct crl_to
         for (unsigned k = 0; k < 3; k++)
             for (unsigned j = 0; j < t->n_node; j++) {
                 double speed = memory_bandwidth(t, j, c);
-                if (t->node[j].home != p->node[i].topo_node || t->node[j].kind != order[k] || !t->node[j].total_bytes)
+                if (t->node[j].home != p->node[i].topo_node || t->node[j].kind != order[k] ||
+                    !t->node[j].total_bytes)
                     continue;
                 if (speed > cores * c->core_bandwidth) speed = cores * c->core_bandwidth;
                 if (!(best > 0)) best = speed;
                 if (placed)
-                    p->region[p->n_region++] = (struct crl_region_plan){ .topo_node = (int)j,
-                                                                         .node = i,
-                                                                         .room_bytes = room(t->node[j].free_bytes),
-                                                                         .bandwidth = speed };
+                    p->region[p->n_region++] =
+                        (struct crl_region_plan){ .topo_node = (int)j,
+                                                  .node = i,
+                                                  .room_bytes = room(t->node[j].free_bytes),
+                                                  .bandwidth = speed };
                 else if (k < 2 || p->mode == CRL_NUMA_OFF)
                     p->region[0].room_bytes += room(t->node[j].free_bytes);
             }
@@ -211,7 +220,9 @@ static enum crl_status make_regions(struct crl_placement *p, const struct crl_to
     return CRL_OK;
 }
 
-/* --- sides ----------------------------------------------------------------------------------------------------------- */
+/* --- sides
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static double total_bandwidth(const struct crl_placement *p)
 {
@@ -228,7 +239,8 @@ static void make_sides(struct crl_placement *p, const struct crl_config *cfg)
     bool moe = false;
 
     for (uint32_t l = 0; l < cfg->n_layer; l++) moe = moe || cfg->is_moe[l];
-    p->n_side = p->mode == CRL_NUMA_EXPERTS && moe && p->node[0].package != p->node[p->n_node - 1].package ? 2 : 1;
+    p->n_side =
+        p->mode == CRL_NUMA_EXPERTS && moe && p->node[0].package != p->node[p->n_node - 1].package ? 2 : 1;
     for (unsigned i = 0; i < p->n_node; i++) {
         double lo = at / total, hi = (at + p->node[i].bandwidth) / total;
         at += p->node[i].bandwidth;
@@ -252,9 +264,10 @@ static double whole_share(const struct crl_placement *p, unsigned i)
     return (p->node[i].share[0] + p->node[i].share[1]) / p->n_side;
 }
 
-/* Node i's units of n when side `side` (ANY_SIDE: all nodes) shares them out: [*lo, *hi). Cuts are rounded sums, so
- * that parts differ from their share by less than one unit and meet exactly. */
-static void cut_units(const struct crl_placement *p, unsigned side, size_t n, unsigned node, size_t *lo, size_t *hi)
+/* Node i's units of n when side `side` (ANY_SIDE: all nodes) shares them out: [*lo, *hi). Cuts are rounded
+ * sums, so that parts differ from their share by less than one unit and meet exactly. */
+static void cut_units(const struct crl_placement *p, unsigned side, size_t n, unsigned node, size_t *lo,
+                      size_t *hi)
 {
     double from = 0, width = 0;
     bool later = false;
@@ -263,7 +276,8 @@ static void cut_units(const struct crl_placement *p, unsigned side, size_t n, un
         from += width;
         width = side == ANY_SIDE ? whole_share(p, i) : p->node[i].share[side];
     }
-    for (unsigned i = node + 1; i < p->n_node; i++) /* the last node of the side ends at n, whatever was rounded */
+    for (unsigned i = node + 1; i < p->n_node;
+         i++) /* the last node of the side ends at n, whatever was rounded */
         later = later || (side == ANY_SIDE ? whole_share(p, i) : p->node[i].share[side]) > 0;
     *lo = (size_t)floor(from * (double)n + 0.5 - 1e-9);
     *hi = later ? (size_t)floor((from + width) * (double)n + 0.5 - 1e-9) : n;
@@ -289,7 +303,8 @@ static void cut_heads(struct crl_placement *p, uint64_t kv_bytes)
             p->region[0].kv_bytes += bytes;
             continue;
         }
-        for (unsigned r = 0, last = 0; r < p->n_region; r++) { /* the fastest memory of the node that has room */
+        for (unsigned r = 0, last = 0; r < p->n_region;
+             r++) { /* the fastest memory of the node that has room */
             bool final = r + 1 == p->n_region || p->region[r + 1].node != i;
             if (p->region[r].node != i || last) continue;
             if (bytes > p->region[r].room_bytes && !final) continue;
@@ -299,11 +314,14 @@ static void cut_heads(struct crl_placement *p, uint64_t kv_bytes)
     }
 }
 
-/* --- homes ----------------------------------------------------------------------------------------------------------- */
+/* --- homes
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
-/* Which side each expert of a layer lives on: as many on either (the odd one in turn by layer); with counts, the side
- * that has less work takes the next busiest. */
-static void make_homes(const struct crl_config *cfg, const double *routed, uint32_t layer, uint8_t *home, uint32_t *order)
+/* Which side each expert of a layer lives on: as many on either (the odd one in turn by layer); with counts,
+ * the side that has less work takes the next busiest. */
+static void make_homes(const struct crl_config *cfg, const double *routed, uint32_t layer, uint8_t *home,
+                       uint32_t *order)
 {
     uint32_t n = cfg->n_expert, most[2] = { n / 2, n / 2 }, have[2] = { 0, 0 };
     const double *count = routed ? routed + (size_t)layer * n : NULL;
@@ -326,7 +344,9 @@ static void make_homes(const struct crl_config *cfg, const double *routed, uint3
     }
 }
 
-/* --- slices ---------------------------------------------------------------------------------------------------------- */
+/* --- slices
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_small(enum crl_kind kind)
 {
@@ -350,12 +370,14 @@ static size_t n_panel_of(const struct crl_weight *w, enum crl_format f)
 
 static size_t unit_of(enum crl_kind kind)
 {
-    return kind == CRL_KIND_SHARED_GATE_UP || kind == CRL_KIND_EXPERT_GATE_UP || kind == CRL_KIND_DENSE_GATE_UP
+    return kind == CRL_KIND_SHARED_GATE_UP || kind == CRL_KIND_EXPERT_GATE_UP ||
+                   kind == CRL_KIND_DENSE_GATE_UP
                ? UNIT_GATE_UP
                : 1;
 }
 
-static void choose_share(const struct crl_placement *p, enum crl_kind kind, unsigned home, struct crl_weight_place *w)
+static void choose_share(const struct crl_placement *p, enum crl_kind kind, unsigned home,
+                         struct crl_weight_place *w)
 {
     bool placed = p->region[0].topo_node >= 0;
 
@@ -398,7 +420,8 @@ static uint64_t panel_offset(const struct crl_layout *l, size_t weight, size_t p
 
     if (!panel) return l->offset[weight];
     if (panel == n_panel) return l->offset[weight] + l->bytes[weight];
-    return l->offset[weight] + crl_mat_header_bytes(l->format[weight]) + panel * crl_panel_bytes(l->format[weight], w->k);
+    return l->offset[weight] + crl_mat_header_bytes(l->format[weight]) +
+           panel * crl_panel_bytes(l->format[weight], w->k);
 }
 
 /* Slices of all matrices; with p->slice NULL they are counted. */
@@ -410,7 +433,8 @@ static void list_slices(struct crl_placement *p, const struct crl_layout *l, con
         const struct crl_weight *w = &l->schema->weight[i];
         struct crl_weight_place *wp = &p->weight[i];
         size_t n_panel = n_panel_of(w, l->format[i]);
-        unsigned at = w->expert < 0 ? 0 : home[(size_t)w->layer * l->schema->cfg.n_expert + (size_t)w->expert];
+        unsigned at =
+            w->expert < 0 ? 0 : home[(size_t)w->layer * l->schema->cfg.n_expert + (size_t)w->expert];
 
         choose_share(p, w->kind, at, wp);
         wp->first_slice = (uint32_t)n;
@@ -443,7 +467,8 @@ struct cursor {
 };
 
 /* The fastest memory of the slice's node that still has room, else the last. */
-static unsigned choose_region(const struct crl_placement *p, const struct crl_slice *s, const struct cursor *cursor)
+static unsigned choose_region(const struct crl_placement *p, const struct crl_slice *s,
+                              const struct cursor *cursor)
 {
     unsigned best = 0;
 
@@ -458,7 +483,8 @@ static unsigned choose_region(const struct crl_placement *p, const struct crl_sl
     return best;
 }
 
-/* Give every slice its region and address. What every token reads goes first, so that it gets the faster memory. */
+/* Give every slice its region and address. What every token reads goes first, so that it gets the faster
+ * memory. */
 static void put_slices(struct crl_placement *p, const struct crl_layout *l, struct cursor *cursor)
 {
     bool placed = p->region[0].topo_node >= 0;
@@ -511,7 +537,7 @@ static enum crl_status make_slices(struct crl_placement *p, const struct crl_lay
     return made ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory for a plan");
 }
 
-/* --- does it fit ----------------------------------------------------------------------------------------------------- */
+/* --- does it fit ---------------------------------------------------------------------------------------- */
 
 static void check_room(struct crl_placement *p, const struct crl_topo *t)
 {
@@ -527,19 +553,19 @@ static void check_room(struct crl_placement *p, const struct crl_topo *t)
         if (need <= g->room_bytes || !p->fits) continue;
         p->fits = false;
         if (g->topo_node >= 0) snprintf(where, sizeof where, "node %u", t->node[g->topo_node].os);
-        snprintf(p->why, sizeof p->why, "mode %s needs %.1f GB on %s, %.1f GB are there", crl_numa_name(p->mode),
-                 (double)need / 1e9, where, (double)g->room_bytes / 1e9);
+        snprintf(p->why, sizeof p->why, "mode %s needs %.1f GB on %s, %.1f GB are there",
+                 crl_numa_name(p->mode), (double)need / 1e9, where, (double)g->room_bytes / 1e9);
     }
     if (!p->fits || all <= t->memory_limit) return;
     p->fits = false;
-    snprintf(p->why, sizeof p->why, "mode %s needs %.1f GB, the control group leaves %.1f GB", crl_numa_name(p->mode),
-             (double)all / 1e9, (double)t->memory_limit / 1e9);
+    snprintf(p->why, sizeof p->why, "mode %s needs %.1f GB, the control group leaves %.1f GB",
+             crl_numa_name(p->mode), (double)all / 1e9, (double)t->memory_limit / 1e9);
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------- */
+/* --- the whole ------------------------------------------------------------------------------------------ */
 
-static enum crl_status make_layout(struct crl_layout **l, const struct crl_schema *schema, const enum crl_format *format,
-                                   struct crl_err *err)
+static enum crl_status make_layout(struct crl_layout **l, const struct crl_schema *schema,
+                                   const enum crl_format *format, struct crl_err *err)
 {
     enum crl_status st = crl_layout_new(l, schema, err);
 
@@ -548,9 +574,9 @@ static enum crl_status make_layout(struct crl_layout **l, const struct crl_schem
     return crl_layout_compute(*l, err);
 }
 
-static enum crl_status plan_one(struct crl_placement **out, const struct crl_layout *l, const struct crl_topo *topo,
-                                const struct crl_placement_options *o, enum crl_numa mode, unsigned package,
-                                struct crl_err *err)
+static enum crl_status plan_one(struct crl_placement **out, const struct crl_layout *l,
+                                const struct crl_topo *topo, const struct crl_placement_options *o,
+                                enum crl_numa mode, unsigned package, struct crl_err *err)
 {
     struct crl_placement *p = crl_alloc(1, sizeof *p);
     struct crl_cost cost;
@@ -565,7 +591,8 @@ static enum crl_status plan_one(struct crl_placement **out, const struct crl_lay
     p->n_kv_head = l->schema->cfg.n_kv_head;
     st = choose_nodes(p, topo, o, package, err);
     if (!st) st = make_regions(p, topo, &cost, err);
-    if (!st && !(total_bandwidth(p) > 0)) st = crl_fail(err, CRL_ERANGE, "the cost model's bandwidths must be above 0");
+    if (!st && !(total_bandwidth(p) > 0))
+        st = crl_fail(err, CRL_ERANGE, "the cost model's bandwidths must be above 0");
     if (!st) {
         make_sides(p, &l->schema->cfg);
         cut_heads(p, o->kv_bytes);
@@ -582,8 +609,8 @@ static enum crl_status plan_one(struct crl_placement **out, const struct crl_lay
 }
 
 /* Speed of one package alone, for comparison; 0 when it cannot be planned. */
-static double one_socket(const struct crl_layout *l, const struct crl_topo *topo, const struct crl_placement *p,
-                         const struct crl_placement_options *o)
+static double one_socket(const struct crl_layout *l, const struct crl_topo *topo,
+                         const struct crl_placement *p, const struct crl_placement_options *o)
 {
     struct crl_placement *one;
     double speed;
@@ -595,10 +622,12 @@ static double one_socket(const struct crl_layout *l, const struct crl_topo *topo
 }
 
 /* The fastest that fits, a more elaborate one only if it gains 1%; if none fits, the one that needs least. */
-static enum crl_status plan_best(struct crl_placement **out, const struct crl_layout *l, const struct crl_topo *topo,
-                                 const struct crl_placement_options *o, struct crl_err *err)
+static enum crl_status plan_best(struct crl_placement **out, const struct crl_layout *l,
+                                 const struct crl_topo *topo, const struct crl_placement_options *o,
+                                 struct crl_err *err)
 {
-    static const enum crl_numa mode[] = { CRL_NUMA_OFF, CRL_NUMA_INTERLEAVE, CRL_NUMA_ROWS, CRL_NUMA_EXPERTS };
+    static const enum crl_numa mode[] = { CRL_NUMA_OFF, CRL_NUMA_INTERLEAVE, CRL_NUMA_ROWS,
+                                          CRL_NUMA_EXPERTS };
     struct crl_placement *best = NULL, *p;
 
     for (size_t i = 0; i < sizeof mode / sizeof *mode; i++) {
@@ -645,7 +674,8 @@ void crl_placement_free(struct crl_placement *p)
     crl_free(p);
 }
 
-const struct crl_slice *crl_placement_slice(const struct crl_placement *p, size_t weight, unsigned copy, unsigned node)
+const struct crl_slice *crl_placement_slice(const struct crl_placement *p, size_t weight, unsigned copy,
+                                            unsigned node)
 {
     const struct crl_weight_place *w = &p->weight[weight];
 
@@ -654,8 +684,8 @@ const struct crl_slice *crl_placement_slice(const struct crl_placement *p, size_
     return NULL;
 }
 
-void crl_placement_panels(const struct crl_placement *p, const struct crl_schema *s, size_t weight, unsigned copy,
-                          unsigned t, size_t *lo, size_t *hi)
+void crl_placement_panels(const struct crl_placement *p, const struct crl_schema *s, size_t weight,
+                          unsigned copy, unsigned t, size_t *lo, size_t *hi)
 {
     const struct crl_node_plan *node = &p->node[p->thread[t].node];
     const struct crl_slice *slice = crl_placement_slice(p, weight, copy, p->thread[t].node);
@@ -680,7 +710,9 @@ size_t crl_placement_shared_cut(const double cost[2], double shared, size_t n_un
     return part >= 1 ? n_unit : (size_t)(part * (double)n_unit + 0.5);
 }
 
-/* --- advice ---------------------------------------------------------------------------------------------------------- */
+/* --- advice
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static bool would_fit(const struct crl_schema *s, const enum crl_format *format, const struct crl_topo *t,
                       const struct crl_placement_options *o)
@@ -705,8 +737,9 @@ static bool recipe_fits(const struct crl_schema *s, const char *name, const stru
     return fits;
 }
 
-void crl_placement_advise(const struct crl_schema *schema, const enum crl_format *format, const struct crl_topo *topo,
-                          const struct crl_placement_options *options, char *text, size_t size)
+void crl_placement_advise(const struct crl_schema *schema, const enum crl_format *format,
+                          const struct crl_topo *topo, const struct crl_placement_options *options,
+                          char *text, size_t size)
 {
     static const char *const recipe[] = { "q8", "q4" };
     struct crl_placement_options o = *options;
@@ -731,5 +764,6 @@ void crl_placement_advise(const struct crl_schema *schema, const enum crl_format
     o = *options;
     o.kv_bytes = 0;
     o.mode = CRL_NUMA_AUTO;
-    if (options->kv_bytes && would_fit(schema, format, topo, &o)) snprintf(text, size, "a shorter context would fit");
+    if (options->kv_bytes && would_fit(schema, format, topo, &o))
+        snprintf(text, size, "a shorter context would fit");
 }

@@ -1,19 +1,21 @@
-/* plan.h - which part of a model lies where, who computes it, and how fast that will be: a pure function of schema,
- * formats, topology and mode. docs/numa.md explains the scheme; nothing here touches weights or binds anything.
+/* plan.h - which part of a model lies where, who computes it, and how fast that will be: a pure function of
+ * schema, formats, topology and mode. docs/numa.md explains the scheme; nothing here touches weights or binds
+ * anything.
  *
- * The plan's nodes are the memory nodes of the topology whose cores run threads. Matrices are cut by panels of 16 rows
- * into slices; a slice lies in one region (memory of one node) and is computed by the threads of one node, which is
- * where it lies except in the modes that do not place. What is read per token is cut evenly, so that all nodes finish
- * together:
+ * The plan's nodes are the memory nodes of the topology whose cores run threads. Matrices are cut by panels
+ * of 16 rows into slices; a slice lies in one region (memory of one node) and is computed by the threads of
+ * one node, which is where it lies except in the modes that do not place. What is read per token is cut
+ * evenly, so that all nodes finish together:
  *
- *   CRL_NUMA_ROWS     every matrix over all nodes.
- *   CRL_NUMA_EXPERTS  the nodes form two sides of equal bandwidth (two sockets: a side each; of an odd number of nodes
- *                     the middle one works for both). A routed expert belongs to its home side and is cut over that
- *                     side's nodes; the shared expert is there once per side. For one token the home side computes the
- *                     routed expert while the other side computes the shared one. The rest is as with rows. On one
- *                     package there is one side, and the plan is that of rows.
+ *   CRL_NUMA_ROWS        every matrix over all nodes.
+ *   CRL_NUMA_EXPERTS     the nodes form two sides of equal bandwidth (two sockets: a side each; of an odd
+ *                        number of nodes the middle one works for both). A routed expert belongs to its home
+ *                        side and is cut over that side's nodes; the shared expert is there once per side.
+ *                        For one token the home side computes the routed expert while the other side computes
+ *                        the shared one. The rest is as with rows. On one package there is one side, and the
+ *                        plan is that of rows.
  *   CRL_NUMA_INTERLEAVE  work is cut as with rows, memory is one region with pages in turn on all nodes.
- *   CRL_NUMA_OFF      work is cut as with rows, memory is one region that nobody binds.
+ *   CRL_NUMA_OFF         work is cut as with rows, memory is one region that nobody binds.
  *
  * Small tensors (norms, biases, routers) are copied to every node in the placed modes.
  *
@@ -31,12 +33,12 @@ enum crl_numa { CRL_NUMA_AUTO = 0, CRL_NUMA_EXPERTS, CRL_NUMA_ROWS, CRL_NUMA_INT
 const char *crl_numa_name(enum crl_numa mode);
 bool crl_numa_parse(const char *name, enum crl_numa *mode);
 
-/* --- the cost model's inputs --------------------------------------------------------------------------------------- */
+/* --- the cost model's inputs ---------------------------------------------------------------------------- */
 
 /* Everything the prediction rests on. docs/numa.md, "The cost model", has equations and sources. */
 struct crl_cost {
-    double node_bandwidth;    /* bytes/s one node's memory delivers to its own cores; 0: stated by the firmware, or
-                                 package_bandwidth / nodes of the package */
+    double node_bandwidth; /* bytes/s one node's memory delivers to its own cores; 0: stated by the firmware,
+                              or package_bandwidth / nodes of the package */
     double package_bandwidth; /* bytes/s all memory of a package delivers: sustained, not the data sheet's */
     double package_peak;      /* bytes/s of the data sheet, 0: unknown */
     double hbm_bandwidth;     /* bytes/s of a package's on-package memory */
@@ -48,7 +50,8 @@ struct crl_cost {
     double exchange_far;      /* the same from another package */
     double join_core;         /* s per thread of a node that arrives at a join */
     double join_node;         /* s per node that arrives, and to let it go */
-    double core_act;          /* activations/s a core norms, quantises or gates */
+    double core_act;          /* activations/s a core norms and quantises */
+    double head_s;            /* s per kv head for positions and the first block of keys */
     double core_ops;          /* int8 operations/s of one core (a multiply-add is two) */
     double ops_fraction;      /* of them that the kernels reach on a long prompt */
     double core_flops;        /* float32 operations/s of one core */
@@ -59,11 +62,11 @@ struct crl_cost {
 /* The documented defaults, with the memory "ddr5-4800x8". */
 void crl_cost_default(struct crl_cost *c);
 
-/* Set the bandwidths of a package from a memory's name: "ddr4-3200x8", "ddr5-5600x12": transfers/s and channels of a
- * package. CRL_ERANGE when it reads otherwise. */
+/* Set the bandwidths of a package from a memory's name: "ddr4-3200x8", "ddr5-5600x12": transfers/s and
+ * channels of a package. CRL_ERANGE when it reads otherwise. */
 enum crl_status crl_cost_memory(struct crl_cost *c, const char *name, struct crl_err *err);
 
-/* --- the plan -------------------------------------------------------------------------------------------------------- */
+/* --- the plan ------------------------------------------------------------------------------------------- */
 
 struct crl_placement_options {
     enum crl_numa mode;
@@ -73,7 +76,8 @@ struct crl_placement_options {
     size_t n_ctx;            /* position at which decoding is predicted; 0: an empty cache */
     uint64_t kv_bytes;       /* memory of all caches, split by kv head */
     unsigned kv_value_bytes; /* bytes per cached value, 2 or 4; 0: 2 */
-    /* How often each expert was chosen, [n_layer][n_expert], NULL: evenly. Homes then even the sides in every layer. */
+    /* How often each expert was chosen, [n_layer][n_expert], NULL: evenly. Homes then even the sides in every
+     * layer. */
     const double *routed;
     const struct crl_cost *cost; /* NULL: crl_cost_default */
 };
@@ -86,8 +90,8 @@ enum crl_share {
     CRL_SHARE_EACH_NODE  /* a copy per node: small tensors */
 };
 
-/* Panels [panel_lo, panel_hi) of one copy of a matrix. A F32 matrix counts as one panel. A matrix's header lies before
- * panel 0 and belongs to the slice that has it. */
+/* Panels [panel_lo, panel_hi) of one copy of a matrix. A F32 matrix counts as one panel. A matrix's header
+ * lies before panel 0 and belongs to the slice that has it. */
 struct crl_slice {
     uint32_t weight;
     uint16_t copy;   /* 0 for a split or home matrix, else the side or node it is for */
@@ -96,8 +100,8 @@ struct crl_slice {
     uint32_t panel_lo, panel_hi;
     uint64_t offset; /* bytes from the start of its extent */
     uint64_t bytes;
-    /* Bytes from the region's start, equal to offset modulo 4096, so that whole blocks can be read to it directly.
-     * Slices that follow each other in an extent and lie in one region follow each other there too. */
+    /* Bytes from the region's start, equal to offset modulo 4096, so that whole blocks can be read to it
+     * directly. Slices that follow each other in an extent and lie in one region follow each other there too. */
     uint64_t at;
 };
 
@@ -125,10 +129,10 @@ struct crl_node_plan {
     unsigned package;
     unsigned first_thread, n_thread;
     unsigned first_kv_head, n_kv_head; /* heads whose cache lies here and whose attention runs here */
-    double share[2];         /* part of each side's rows; share[1] is 0 when there is one side */
-    double bandwidth;        /* bytes/s its threads get from its nearest memory, before kernel_fraction */
-    uint64_t weight_bytes;   /* of all its slices */
-    uint64_t token_bytes;    /* of them, read for one token of a batch of one: the mean over experts */
+    double share[2];                   /* part of each side's rows; share[1] is 0 when there is one side */
+    double bandwidth;      /* bytes/s its threads get from its nearest memory, before kernel_fraction */
+    uint64_t weight_bytes; /* of all its slices */
+    uint64_t token_bytes;  /* of them, read for one token of a batch of one: the mean over experts */
 };
 
 struct crl_thread_plan {
@@ -146,9 +150,10 @@ struct crl_speed {
     double exchange_s;    /* activations between cores */
     double small_s;       /* norms, quantising and routing, which every thread does for itself */
     double join_s;
-    double bandwidth;     /* bytes/s of weights */
-    double aggregate;     /* bytes/s that the memory of all nodes delivers */
-    double speedup_vs_one_socket; /* over the plan of rows for one package alone, whether it would fit or not */
+    double bandwidth; /* bytes/s of weights */
+    double aggregate; /* bytes/s that the memory of all nodes delivers */
+    /* over the plan of rows for one package alone, whether that would fit or not */
+    double speedup_vs_one_socket;
 };
 
 struct crl_placement {
@@ -171,28 +176,36 @@ struct crl_placement {
     struct crl_speed speed;
 };
 
-/* format[i] is that of weight i. CRL_ERANGE for threads or shapes that cannot be planned; a plan that does not fit is
- * made nevertheless and says so. With CRL_NUMA_AUTO the fastest mode that fits; of equals the simplest. */
+/* format[i] is that of weight i. CRL_ERANGE for threads or shapes that cannot be planned; a plan that does
+ * not fit is made nevertheless and says so. With CRL_NUMA_AUTO the fastest mode that fits; of equals the
+ * simplest. */
 enum crl_status crl_placement_new(struct crl_placement **out, const struct crl_schema *schema,
                                   const enum crl_format *format, const struct crl_topo *topo,
                                   const struct crl_placement_options *options, struct crl_err *err);
 void crl_placement_free(struct crl_placement *p);
 
 /* The slice of a copy that a node computes, NULL when it has none. */
-const struct crl_slice *crl_placement_slice(const struct crl_placement *p, size_t weight, unsigned copy, unsigned node);
+const struct crl_slice *crl_placement_slice(const struct crl_placement *p, size_t weight, unsigned copy,
+                                            unsigned node);
 
-/* Panels [*lo, *hi) of such a slice that fall to thread `t` of the plan: its node's panels cut evenly in units that may
- * not be torn (4 panels of gate-up, else 1). Empty when the thread's node has no slice. */
-void crl_placement_panels(const struct crl_placement *p, const struct crl_schema *s, size_t weight, unsigned copy,
-                          unsigned t, size_t *lo, size_t *hi);
+/* Panels [*lo, *hi) of such a slice that fall to thread `t` of the plan: its node's panels cut evenly in
+ * units that may not be torn (4 panels of gate-up, else 1). Empty when the thread's node has no slice. */
+void crl_placement_panels(const struct crl_placement *p, const struct crl_schema *s, size_t weight,
+                          unsigned copy, unsigned t, size_t *lo, size_t *hi);
 
-/* Two sides, several tokens: which part of the shared expert's units each side takes so that both have the same work.
- * cost[i] is the routed work of side i, `shared` that of the whole shared expert, both in one unit. Side 0 computes
- * units [0, result), side 1 the rest; one token gives 0 or n_unit. */
+/* Two sides, several tokens: which part of the shared expert's units each side takes so that both have the
+ * same work. cost[i] is the routed work of side i, `shared` that of the whole shared expert, both in one
+ * unit. Side 0 computes units [0, result), side 1 the rest; one token gives 0 or n_unit. */
 size_t crl_placement_shared_cut(const double cost[2], double shared, size_t n_unit);
 
+/* Counts for crl_placement_options.routed, [n_layer][n_expert] in fresh memory (crl_free): a JSON object whose key
+ * "counts" is a list with a list of n_expert numbers per layer; dense layers may have none. */
+enum crl_status crl_routing_read(double **counts, const char *path, const struct crl_config *cfg,
+                                 struct crl_err *err);
+
 /* Which recipe or mode would fit where a plan does not; one sentence, empty when nothing does. */
-void crl_placement_advise(const struct crl_schema *schema, const enum crl_format *format, const struct crl_topo *topo,
-                          const struct crl_placement_options *options, char *text, size_t size);
+void crl_placement_advise(const struct crl_schema *schema, const enum crl_format *format,
+                          const struct crl_topo *topo, const struct crl_placement_options *options,
+                          char *text, size_t size);
 
 #endif
