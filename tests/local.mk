@@ -1,6 +1,7 @@
 # Unit tests on cmocka; each program is one file tests/unit/test_<module>.c with what it tests linked in.
 if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
+UNIT_TESTS += tests/unit/test_topo tests/unit/test_plan
 UNIT_TESTS += tests/unit/test_quant tests/unit/test_simd
 UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
@@ -17,6 +18,14 @@ endif
 %C%_unit_test_base_SOURCES = %D%/unit/test_base.c
 %C%_unit_test_base_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_base_LDADD = src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_topo_SOURCES = %D%/unit/test_topo.c
+%C%_unit_test_topo_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_topo_LDADD = src/base/libbase.la $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_plan_SOURCES = %D%/unit/test_plan.c
+%C%_unit_test_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_plan_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_quant_SOURCES = %D%/unit/test_quant.c
 %C%_unit_test_quant_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -81,6 +90,9 @@ endif
 %C%_unit_test_items_SOURCES = %D%/unit/test_items.c
 %C%_unit_test_items_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_items_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+# Recorded machines (docs/testing.md).
+EXTRA_DIST += %D%/unit/topo
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \
