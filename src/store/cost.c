@@ -310,28 +310,32 @@ static void layer_overhead(const struct work *w, uint32_t layer, struct crl_spee
 
     if (shared_out < 1 && w->batch > 1) shared_out = 1; /* the busiest thread has a whole row */
     out->exchange_s += shared_out * (fetch(w, 4 * (2 * d + d_q), false) + fetch(w, 4 * mid, pair));
-    if (pair) out->exchange_s += fetch(w, 8 * d, false); /* both sides' outputs, to be added */
     out->small_s += shared_out * values / w->c->core_act + small / w->c->core_bandwidth;
 }
 
-/* One join of all threads, or of those of a side. */
-static double join_time(const struct work *w, bool sided)
+/* One join of all threads, or of those of a node alone. */
+static double join_time(const struct work *w, bool alone)
 {
     const struct crl_placement *p = w->p;
-    unsigned most = 0, n_node = p->n_node, side[2] = { 0, 0 };
-    bool torn = false; /* a node works for both sides */
+    unsigned most = 0;
 
-    for (unsigned i = 0; i < p->n_node; i++) {
+    for (unsigned i = 0; i < p->n_node; i++)
         if (p->node[i].n_thread > most) most = p->node[i].n_thread;
-        for (unsigned s = 0; s < 2; s++) side[s] += p->node[i].share[s] > 0;
-        torn = torn || (p->node[i].share[0] > 0 && p->node[i].share[1] > 0);
-    }
     if (p->n_thread == 1) return 0;
-    if (sided && !torn) n_node = side[0] > side[1] ? side[0] : side[1];
-    return most * w->c->join_core + (n_node > 1 ? n_node * w->c->join_node : 0);
+    return most * w->c->join_core + (p->n_node > 1 && !alone ? p->n_node * w->c->join_node : 0);
 }
 
-/* Keys and values of all heads of a layer at position n_ctx; a head is one thread's. */
+/* QKV, attention, output, gate-up, down. With a node per side nobody waits for the other one between gate-up
+ * and down; outputs of two sides are added after one join more. */
+static double layer_joins(const struct work *w, uint32_t layer)
+{
+    bool apart = w->p->n_side == 2 && w->l->schema->cfg.is_moe[layer];
+
+    return (JOINS_PER_LAYER - 1 + apart) * join_time(w, false) +
+           join_time(w, paired(w, layer) && w->p->n_node == 2);
+}
+
+/* Keys and values of a layer at position n_ctx: the threads of a node share those of its heads. */
 static double cache_time(const struct work *w, uint32_t layer, const struct crl_placement_options *o)
 {
     const struct crl_config *cfg = &w->l->schema->cfg;
@@ -341,9 +345,8 @@ static double cache_time(const struct work *w, uint32_t layer, const struct crl_
     for (unsigned i = 0; i < w->p->n_node; i++) {
         const struct crl_node_plan *n = &w->p->node[i];
         unsigned heads = n->n_kv_head, turns = (heads + n->n_thread - 1) / n->n_thread;
-        double one = turns * (head / w->c->core_bandwidth + w->c->head_s), all = head * heads / n->bandwidth;
-        if (one > worst) worst = one;
-        if (all > worst) worst = all;
+        double t = turns * w->c->head_s + heads * head / n->bandwidth;
+        if (t > worst) worst = t;
     }
     return worst * w->batch;
 }
@@ -397,7 +400,7 @@ void crl_placement_predict(struct crl_placement *p, const struct crl_layout *l, 
     if (multiply > s->weights_s) s->weights_s = multiply;
     for (uint32_t i = 0; i < l->schema->cfg.n_layer; i++) {
         s->cache_s += cache_time(&w, i, o);
-        s->join_s += (JOINS_PER_LAYER - 1) * join_time(&w, false) + join_time(&w, paired(&w, i));
+        s->join_s += layer_joins(&w, i);
         layer_overhead(&w, i, s);
     }
     s->join_s += join_time(&w, false);

@@ -608,7 +608,7 @@ static void too_little_memory_names_what_would_fit(void **state)
     } cases[] = {
         { "package:2 [numa(memory=48GiB)] core:4 pu:1", "q8", CRL_NUMA_ROWS, "mode rows needs ", "recipe q4 would fit in mode rows" },
         { "uneven.xml", "q4", CRL_NUMA_EXPERTS, "on node 1, 25.0 GB are there", "mode interleave would fit" },
-        { "package:2 [numa(memory=30GiB)] core:4 pu:1", "q4", CRL_NUMA_EXPERTS, "mode experts needs ", "mode rows would fit" },
+        { "package:2 [numa(memory=29GiB)] core:4 pu:1", "q4", CRL_NUMA_EXPERTS, "mode experts needs ", "mode rows would fit" },
         { "package:2 [numa(memory=48GiB)] core:4 pu:1", "bf16", CRL_NUMA_AUTO, "on the nodes", "recipe q4 would fit" },
         { "package:2 [numa(memory=4GiB)] core:4 pu:1", "q4", CRL_NUMA_ROWS, "node 0", "" },
     };
@@ -780,8 +780,9 @@ static void prediction_follows_its_inputs(void **state)
 
 static void auto_takes_the_simplest_of_equals_and_the_fastest_otherwise(void **state)
 {
-    struct model m = make("scout", 4, "q4");
-    struct crl_topo *one = load("core:4 pu:1"), *two = load("package:2 [numa(memory=64GiB)] core:8 pu:1");
+    struct model m = make("scout", 0, "q4");
+    struct crl_topo *one = load("[numa(memory=128GiB)] core:4 pu:1");
+    struct crl_topo *two = load("package:2 [numa(memory=64GiB)] core:32 pu:1");
     struct crl_placement_options o = { .mode = CRL_NUMA_AUTO };
     struct crl_placement *p = NULL;
     struct crl_cost c;
@@ -791,15 +792,16 @@ static void auto_takes_the_simplest_of_equals_and_the_fastest_otherwise(void **s
     assert_int_equal(p->mode, CRL_NUMA_OFF);
     crl_placement_free(p);
     assert_int_equal(crl_placement_new(&p, m.s, m.format, two, &o, NULL), CRL_OK);
-    assert_int_equal(p->mode, CRL_NUMA_ROWS);
-    crl_placement_free(p);
-    crl_cost_default(&c);
-    c.exchange_far = 0.5e9;
-    o.cost = &c;
-    assert_int_equal(crl_placement_new(&p, m.s, m.format, two, &o, NULL), CRL_OK);
     assert_int_equal(p->mode, CRL_NUMA_EXPERTS);
     crl_placement_free(p);
-    two->memory_limit = 5200000000u; /* room for the model, not for the replicas */
+    crl_cost_default(&c);
+    c.exchange_far = c.exchange_near; /* sockets that are as near as cores: not worth the replicas */
+    o.cost = &c;
+    assert_int_equal(crl_placement_new(&p, m.s, m.format, two, &o, NULL), CRL_OK);
+    assert_int_equal(p->mode, CRL_NUMA_ROWS);
+    crl_placement_free(p);
+    o.cost = NULL;
+    two->memory_limit = 60000000000u; /* room for the model, not for the replicas */
     assert_int_equal(crl_placement_new(&p, m.s, m.format, two, &o, NULL), CRL_OK);
     assert_int_equal(p->mode, CRL_NUMA_ROWS);
     assert_true(p->fits);

@@ -137,7 +137,6 @@ static void bad_description_is_named(void **state)
         { "absent.xml", "No such file", CRL_ENOENT },
         { "/dev/null", "cannot be read", CRL_EFORMAT },
         { "package:300 [numa(memory=1GiB)] pu:1", "at most 256", CRL_EUNSUPPORTED },
-        { "package:1 [numa(memory=1GiB)] core:20000 pu:1", "at most 16384", CRL_EUNSUPPORTED },
     };
 
     (void)state;
