@@ -161,6 +161,17 @@ static void call_blend(const struct bed *b, const struct crl_kernel_row *row, si
     ((crl_blend_fn *)row->fn)(b->y, b->x, keep, NULL, m, PANELS * CRL_PANEL_ROWS);
 }
 
+static void call_layer_norm(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++) ((crl_layer_norm_fn *)row->fn)(b->out, b->x + i * K, b->x, b->x, K, 1e-5f);
+}
+
+/* Again and again the same values: they end near 0, which takes as long as any other. */
+static void call_gelu(const struct bed *b, const struct crl_kernel_row *row, size_t m)
+{
+    for (size_t i = 0; i < m; i++) ((crl_gelu_fn *)row->fn)(b->out, NULL, K);
+}
+
 static void call_pack_q8(const struct bed *b, const struct crl_kernel_row *row, size_t m)
 {
     (void)m;
@@ -192,6 +203,8 @@ static const struct timed_op {
     { "rotate", call_rotate, 0, false, false },
     { "softmax", call_softmax, 0, false, false },
     { "blend", call_blend, 0, false, false },
+    { "layer_norm", call_layer_norm, 0, false, false },
+    { "gelu", call_gelu, 0, false, false },
     { "pack_q8", call_pack_q8, 0, false, true },
     { "pack_q4", call_pack_q4, 0, false, true },
 };

@@ -58,6 +58,12 @@ typedef crl_gemm_f_fn crl_cache_bf16_fn;
 /* Rotate n_pair pairs (x[2j], x[2j + 1]) by the angles whose cosine and sine are cs[2j] and cs[2j + 1]:
  * x[2j] = fma(a, c, -(b * s)), x[2j + 1] = fma(b, c, a * s). */
 typedef void crl_rotate_fn(float *x, const float *cs, size_t n_pair);
+/* out[i] = (x[i] - mean) / sqrt(mean of (x - mean)^2 + eps) * weight[i] + bias[i], the last product fused; out may be x.
+ * Sums as in rms_norm, those of x unfused. */
+typedef void crl_layer_norm_fn(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps);
+
+/* x[i] = gelu(x[i] + bias[i]), the exact form; bias NULL: without. simd/gelu.h. */
+typedef void crl_gelu_fn(float *x, const float *bias, size_t n);
 
 /* One step of an online softmax over n scores: *max becomes the larger of *max and all scale * s; s becomes
  * exp(scale * s - *max), rounded to bf16 if `bf16`; their sum is added to *sum, which is first multiplied by the factor
@@ -81,6 +87,8 @@ typedef void crl_blend_fn(float *y, const float *x, const float *keep, const flo
     OP(rotate, crl_rotate_fn)         \
     OP(softmax, crl_softmax_fn)       \
     OP(blend, crl_blend_fn)           \
+    OP(layer_norm, crl_layer_norm_fn) \
+    OP(gelu, crl_gelu_fn)             \
     OP(pack_q8, crl_pack_q8_fn)       \
     OP(pack_q4, crl_pack_q4_fn)
 

@@ -1,7 +1,7 @@
 # One convenience library per level: the level's flags reach its files and no others.
 noinst_LTLIBRARIES += %D%/libsimd.la
 CORRAL_LIBS += %D%/libsimd.la
-%C%_libsimd_la_SOURCES = %D%/act_row.h %D%/arm.h %D%/exp.h %D%/kernels.def %D%/kernels.h %D%/probe.c %D%/probe.h \
+%C%_libsimd_la_SOURCES = %D%/act_row.h %D%/arm.h %D%/exp.h %D%/gelu.h %D%/kernels.def %D%/kernels.h %D%/probe.c %D%/probe.h \
     %D%/scalar/float.c %D%/select.c %D%/x86.h
 %C%_libsimd_la_LIBADD =
 EXTRA_DIST += %D%/avx2/rows.h %D%/avx2/tile.h %D%/avx512/rows.h %D%/avx512vnni/tile.h

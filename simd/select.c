@@ -24,6 +24,8 @@
 #define TYPE_rotate crl_rotate_fn
 #define TYPE_softmax crl_softmax_fn
 #define TYPE_blend crl_blend_fn
+#define TYPE_layer_norm crl_layer_norm_fn
+#define TYPE_gelu crl_gelu_fn
 #define TYPE_pack_q8 crl_pack_q8_fn
 #define TYPE_pack_q4 crl_pack_q4_fn
 #define K(op, level, fn, tolerance) extern TYPE_##op fn;

@@ -3,7 +3,7 @@
 #error "compile with the AVX2 flags"
 #endif
 #include "base/bytes.h"
-#include "simd/exp.h"
+#include "simd/gelu.h"
 #include "simd/kernels.h"
 #include "simd/x86.h"
 
@@ -12,6 +12,8 @@ crl_swiglu_fn crl_swiglu_avx2;
 crl_rotate_fn crl_rotate_avx2;
 crl_softmax_fn crl_softmax_avx2;
 crl_blend_fn crl_blend_avx2;
+crl_layer_norm_fn crl_layer_norm_avx2;
+crl_gelu_fn crl_gelu_avx2;
 crl_gemm_f_fn crl_gemm_f32_avx2;
 
 /* crl_exp of 8 values; n stays within -126 .. 127, so 2^n is built from its exponent. */
@@ -105,6 +107,70 @@ CRL_INLINE __m256 round_bf16(__m256 v)
 }
 
 float crl_softmax_avx2(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
+/* Sum of f(x) over n values in 16 lanes: x itself, or the square of x less mean. */
+CRL_INLINE float lane_sum(const float *x, size_t n, bool square, float mean)
+{
+    __m256 a = _mm256_setzero_ps(), b = a, c = _mm256_set1_ps(mean);
+    float lane[16];
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        __m256 u = _mm256_loadu_ps(x + i), v = _mm256_loadu_ps(x + i + 8);
+        if (square) {
+            u = _mm256_sub_ps(u, c);
+            v = _mm256_sub_ps(v, c);
+        }
+        a = square ? _mm256_fmadd_ps(u, u, a) : _mm256_add_ps(a, u);
+        b = square ? _mm256_fmadd_ps(v, v, b) : _mm256_add_ps(b, v);
+    }
+    _mm256_storeu_ps(lane, a);
+    _mm256_storeu_ps(lane + 8, b);
+    for (size_t j = i; j < n; j++) {
+        float *l = &lane[j - i];
+        *l = square ? fmaf(x[j] - mean, x[j] - mean, *l) : *l + x[j];
+    }
+    return fold(_mm256_loadu_ps(lane), _mm256_loadu_ps(lane + 8));
+}
+
+void crl_layer_norm_avx2(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps)
+{
+    float mean = lane_sum(x, n, false, 0) / (float)n;
+    float r = 1 / __builtin_sqrtf(lane_sum(x, n, true, mean) / (float)n + eps);
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(mean)), _mm256_set1_ps(r));
+        _mm256_storeu_ps(out + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(weight + i), _mm256_loadu_ps(bias + i)));
+    }
+    for (; i < n; i++) out[i] = fmaf((x[i] - mean) * r, weight[i], bias[i]);
+}
+
+/* crl_gelu of 8 values. */
+CRL_INLINE __m256 gelu8(__m256 x)
+{
+    static const float c[CRL_GELU_TERMS] = CRL_GELU_P;
+    __m256 t = _mm256_min_ps(_mm256_set1_ps(CRL_GELU_MOST), _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x));
+    __m256 p = _mm256_set1_ps(c[0]), tail;
+
+    CRL_UNROLL for (int i = 1; i < CRL_GELU_TERMS; i++) p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(c[i]));
+    tail = _mm256_mul_ps(_mm256_set1_ps(0.5f), exp8(_mm256_mul_ps(p, t)));
+    p = _mm256_sub_ps(_mm256_set1_ps(1.0f), tail);
+    return _mm256_mul_ps(x, _mm256_blendv_ps(p, tail, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ)));
+}
+
+void crl_gelu_avx2(float *x, const float *bias, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        if (bias) v = _mm256_add_ps(v, _mm256_loadu_ps(bias + i));
+        _mm256_storeu_ps(x + i, gelu8(v));
+    }
+    for (; i < n; i++) x[i] = crl_gelu(bias ? x[i] + bias[i] : x[i]);
+}
+
+float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
 {
     float lane[16], best = *max, shrink;
     __m256 a, b, top;

@@ -2,7 +2,7 @@
 #ifndef __AVX512BW__
 #error "compile with the AVX512 flags"
 #endif
-#include "simd/exp.h"
+#include "simd/gelu.h"
 #include "simd/kernels.h"
 #include "simd/x86.h"
 
@@ -11,6 +11,8 @@ crl_swiglu_fn crl_swiglu_avx512;
 crl_rotate_fn crl_rotate_avx512;
 crl_softmax_fn crl_softmax_avx512;
 crl_blend_fn crl_blend_avx512;
+crl_layer_norm_fn crl_layer_norm_avx512;
+crl_gelu_fn crl_gelu_avx512;
 crl_gemm_f_fn crl_gemm_f32_avx512;
 
 /* crl_exp of 16 values. The constant comes first in min and max: they return their second operand for NaN. */
@@ -72,6 +74,49 @@ void crl_swiglu_avx512(float *out, const float *tile)
         __m512 gate = _mm512_loadu_ps(tile + 32 * h), up = _mm512_loadu_ps(tile + 32 * h + 16);
         __m512 e = exp16(_mm512_xor_ps(gate, sign));
         _mm512_storeu_ps(out + 16 * h, _mm512_mul_ps(up, _mm512_div_ps(gate, _mm512_add_ps(one, e))));
+    }
+}
+
+void crl_layer_norm_avx512(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps)
+{
+    __m512 sum = _mm512_setzero_ps(), mean, r;
+
+    for (size_t i = 0; i < n; i += 16) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(first(n - i), x + i));
+    mean = _mm512_set1_ps(fold(sum) / (float)n);
+    sum = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = first(n - i);
+        __m512 v = _mm512_maskz_sub_ps(m, _mm512_maskz_loadu_ps(m, x + i), mean);
+        sum = _mm512_fmadd_ps(v, v, sum);
+    }
+    r = _mm512_set1_ps(1 / __builtin_sqrtf(fold(sum) / (float)n + eps));
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = first(n - i);
+        __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), mean), r);
+        _mm512_mask_storeu_ps(out + i, m, _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(m, weight + i),
+                                                          _mm512_maskz_loadu_ps(m, bias + i)));
+    }
+}
+
+/* crl_gelu of 16 values. */
+CRL_INLINE __m512 gelu16(__m512 x)
+{
+    static const float c[CRL_GELU_TERMS] = CRL_GELU_P;
+    __m512 t = _mm512_min_ps(_mm512_set1_ps(CRL_GELU_MOST), _mm512_abs_ps(x)), p = _mm512_set1_ps(c[0]), tail;
+
+    CRL_UNROLL for (int i = 1; i < CRL_GELU_TERMS; i++) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c[i]));
+    tail = _mm512_mul_ps(_mm512_set1_ps(0.5f), exp16(_mm512_mul_ps(p, t)));
+    p = _mm512_sub_ps(_mm512_set1_ps(1.0f), tail);
+    return _mm512_mul_ps(x, _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), p, tail));
+}
+
+void crl_gelu_avx512(float *x, const float *bias, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = first(n - i);
+        __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        if (bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, bias + i));
+        _mm512_mask_storeu_ps(x + i, m, gelu16(v));
     }
 }
 

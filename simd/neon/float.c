@@ -4,7 +4,7 @@
 #endif
 #include "base/bytes.h"
 #include "simd/arm.h"
-#include "simd/exp.h"
+#include "simd/gelu.h"
 #include "simd/kernels.h"
 
 crl_rms_norm_fn crl_rms_norm_neon;
@@ -12,6 +12,8 @@ crl_swiglu_fn crl_swiglu_neon;
 crl_rotate_fn crl_rotate_neon;
 crl_softmax_fn crl_softmax_neon;
 crl_blend_fn crl_blend_neon;
+crl_layer_norm_fn crl_layer_norm_neon;
+crl_gelu_fn crl_gelu_neon;
 
 /* crl_exp of 4 values; n stays within -126 .. 127, so 2^n is built from its exponent. fmin and fmax keep a NaN. */
 CRL_INLINE float32x4_t exp4(float32x4_t x)
@@ -79,6 +81,63 @@ void crl_swiglu_neon(float *out, const float *tile)
         float32x4_t e = exp4(vnegq_f32(gate));
         vst1q_f32(out + 4 * q, vmulq_f32(up, vdivq_f32(gate, vaddq_f32(vdupq_n_f32(1.0f), e))));
     }
+}
+
+/* Sum of f(x) over n values in 16 lanes: x itself, or the square of x less mean. */
+CRL_INLINE float lane_sum(const float *x, size_t n, bool square, float mean)
+{
+    float32x4_t v[4] = { vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0) };
+    float lane[16];
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16)
+        CRL_UNROLL for (int j = 0; j < 4; j++) {
+            float32x4_t u = vld1q_f32(x + i + (size_t)j * 4);
+            if (square) u = vsubq_f32(u, vdupq_n_f32(mean));
+            v[j] = square ? vfmaq_f32(v[j], u, u) : vaddq_f32(v[j], u);
+        }
+    CRL_UNROLL for (int j = 0; j < 4; j++) vst1q_f32(lane + 4 * j, v[j]);
+    for (size_t j = i; j < n; j++) {
+        float *l = &lane[j - i];
+        *l = square ? __builtin_fmaf(x[j] - mean, x[j] - mean, *l) : *l + x[j];
+    }
+    return fold_lanes(lane);
+}
+
+void crl_layer_norm_neon(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps)
+{
+    float mean = lane_sum(x, n, false, 0) / (float)n;
+    float r = 1 / __builtin_sqrtf(lane_sum(x, n, true, mean) / (float)n + eps);
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t v = vmulq_n_f32(vsubq_f32(vld1q_f32(x + i), vdupq_n_f32(mean)), r);
+        vst1q_f32(out + i, vfmaq_f32(vld1q_f32(bias + i), v, vld1q_f32(weight + i)));
+    }
+    for (; i < n; i++) out[i] = __builtin_fmaf((x[i] - mean) * r, weight[i], bias[i]);
+}
+
+/* crl_gelu of 4 values. */
+CRL_INLINE float32x4_t gelu4(float32x4_t x)
+{
+    static const float c[CRL_GELU_TERMS] = CRL_GELU_P;
+    float32x4_t t = vminq_f32(vdupq_n_f32(CRL_GELU_MOST), vabsq_f32(x)), p = vdupq_n_f32(c[0]), tail;
+
+    CRL_UNROLL for (int i = 1; i < CRL_GELU_TERMS; i++) p = vfmaq_f32(vdupq_n_f32(c[i]), p, t);
+    tail = vmulq_n_f32(exp4(vmulq_f32(p, t)), 0.5f);
+    return vmulq_f32(x, vbslq_f32(vcltq_f32(x, vdupq_n_f32(0)), tail, vsubq_f32(vdupq_n_f32(1.0f), tail)));
+}
+
+void crl_gelu_neon(float *x, const float *bias, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t v = vld1q_f32(x + i);
+        if (bias) v = vaddq_f32(v, vld1q_f32(bias + i));
+        vst1q_f32(x + i, gelu4(v));
+    }
+    for (; i < n; i++) x[i] = crl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
 /* Scale all scores and return the larger of `best` and the largest, the first of equals. Numbers win over NaN, as they

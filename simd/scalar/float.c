@@ -2,7 +2,7 @@
 #include "simd/kernels.h"
 
 #include "base/bytes.h"
-#include "simd/exp.h"
+#include "simd/gelu.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,6 +12,8 @@ crl_swiglu_fn crl_swiglu_scalar;
 crl_rotate_fn crl_rotate_scalar;
 crl_softmax_fn crl_softmax_scalar;
 crl_blend_fn crl_blend_scalar;
+crl_layer_norm_fn crl_layer_norm_scalar;
+crl_gelu_fn crl_gelu_scalar;
 crl_gemm_f_fn crl_gemm_f32_scalar;
 
 /* Fold 16 lanes by halves. */
@@ -49,6 +51,24 @@ void crl_rotate_scalar(float *x, const float *cs, size_t n_pair)
 }
 
 float crl_softmax_scalar(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
+void crl_layer_norm_scalar(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps)
+{
+    float lane[16] = { 0 }, mean, r;
+
+    for (size_t i = 0; i < n; i++) lane[i % 16] += x[i];
+    mean = fold(lane) / (float)n;
+    memset(lane, 0, sizeof lane);
+    for (size_t i = 0; i < n; i++) lane[i % 16] = fmaf(x[i] - mean, x[i] - mean, lane[i % 16]);
+    r = 1 / sqrtf(fold(lane) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) out[i] = fmaf((x[i] - mean) * r, weight[i], bias[i]);
+}
+
+void crl_gelu_scalar(float *x, const float *bias, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = crl_gelu(bias ? x[i] + bias[i] : x[i]);
+}
+
+float crl_softmax_scalar(float *s, size_t n, float scale, float *max, float *sum)
 {
     float lane[16] = { 0 }, best = *max, shrink;
 

@@ -13,6 +13,8 @@ crl_swiglu_fn crl_swiglu_scalar;
 crl_rotate_fn crl_rotate_scalar;
 crl_softmax_fn crl_softmax_scalar;
 crl_blend_fn crl_blend_scalar;
+crl_layer_norm_fn crl_layer_norm_scalar;
+crl_gelu_fn crl_gelu_scalar;
 crl_gemm_f_fn crl_gemm_f32_scalar;
 
 /* Equal bits, any NaN equal to any other. */
@@ -165,6 +167,82 @@ static bool check_softmax(const struct crl_kernel_row *row)
     return true;
 }
 
+static bool layer_norm_once(crl_layer_norm_fn *fn, const float *x, const float *weight, const float *bias, size_t k)
+{
+    float *got = guarded(SLOT_Y, k * sizeof *got, sizeof *got), *want = malloc(k * sizeof *want);
+    bool ok;
+
+    fn(got, x, weight, bias, k, 1e-5f);
+    crl_layer_norm_scalar(want, x, weight, bias, k, 1e-5f);
+    ok = equal("normed value", got, want, k) && before_is_untouched(got);
+    if (ok) { /* in place */
+        memcpy(got, x, k * sizeof *got);
+        fn(got, got, weight, bias, k, 1e-5f);
+        ok = equal("value normed in place", got, want, k);
+    }
+    free(want);
+    return ok;
+}
+
+static bool check_layer_norm(const struct crl_kernel_row *row)
+{
+    for (size_t i = 0; i < n_check_k; i++)
+        for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+            uint64_t state;
+            float *x, *weight, *bias;
+
+            at.k = check_k[i];
+            state = place_seed();
+            x = guarded(SLOT_X, at.k * sizeof *x, sizeof *x);
+            weight = guarded(SLOT_ROWS, at.k * sizeof *weight, sizeof *weight);
+            bias = guarded(SLOT_W, at.k * sizeof *bias, sizeof *bias);
+            for (size_t r = 0; r < 5; r++) {
+                fill_row(x, at.k, r, at.fill, &state);
+                fill_row(weight, at.k, r, FILL_RANDOM, &state);
+                fill_row(bias, at.k, r + 1, FILL_RANDOM, &state);
+                if (!layer_norm_once((crl_layer_norm_fn *)row->fn, x, weight, bias, at.k)) return false;
+            }
+        }
+    return true;
+}
+
+/* The specification itself against the error function of the C library, over the range where it is neither 0 nor x. */
+static bool gelu_is_exact(void)
+{
+    for (int i = -120000; i <= 120000; i++) {
+        float x = (float)i * 1e-4f, got = x;
+        double want = 0.5 * (double)x * erfc(-(double)x / sqrt(2));
+
+        crl_gelu_scalar(&got, NULL, 1);
+        if (fabs(got - want) > 1e-7 + 1.5e-7 * fabs(want)) return differs("gelu", (size_t)(i + 120000), got, want, 1e-7);
+    }
+    return true;
+}
+
+static bool check_gelu(const struct crl_kernel_row *row)
+{
+    for (at.k = 1; at.k <= 67; at.k++)
+        for (at.fill = 0; at.fill < FILL_CODES; at.fill++) {
+            uint64_t state = place_seed();
+            float *x = guarded(SLOT_X, at.k * sizeof *x, sizeof *x), *want = malloc(at.k * sizeof *want);
+            float *bias = guarded(SLOT_ROWS, at.k * sizeof *bias, sizeof *bias);
+            bool ok = true;
+
+            for (size_t r = 0; ok && r < 5; r++) {
+                fill_row(bias, at.k, r, FILL_RANDOM, &state);
+                fill_row(x, at.k, r, at.fill, &state);
+                if (r == 4 && at.k > 2) x[at.k / 2] = at.fill % 2 ? NAN : -INFINITY;
+                for (size_t j = 0; j < at.k; j++) want[j] = x[j] *= (float)(1 + r); /* into both tails */
+                ((crl_gelu_fn *)row->fn)(x, r % 2 ? bias : NULL, at.k);
+                crl_gelu_scalar(want, r % 2 ? bias : NULL, at.k);
+                ok = equal("gelu", x, want, at.k) && before_is_untouched(x);
+            }
+            free(want);
+            if (!ok) return false;
+        }
+    return gelu_is_exact();
+}
+
 /* y of m rows against float panels, whole and row by row. */
 static bool product_once(crl_gemm_f_fn *fn, const float *x, size_t m, const struct crl_mat *w)
 {
@@ -222,6 +300,8 @@ bool check_float(const struct crl_kernel_row *row, enum crl_format format)
     if (!strcmp(row->op, "rotate")) return check_rotate(row);
     if (!strcmp(row->op, "softmax")) return check_softmax(row);
     if (!strcmp(row->op, "blend")) return check_blend(row);
+    if (!strcmp(row->op, "layer_norm")) return check_layer_norm(row);
+    if (!strcmp(row->op, "gelu")) return check_gelu(row);
     return check_product(row);
 }
 
@@ -242,6 +322,9 @@ void bench_float(const struct crl_kernel_row *row, enum crl_format format)
             for (size_t j = 0; j < 80; j++) ((crl_swiglu_fn *)row->fn)(y + 32 * j, x + 64 * j);
         else if (!strcmp(row->op, "softmax"))
             for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, true, &max, &sum);
+            for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, &max, &sum);
+        else if (!strcmp(row->op, "layer_norm")) ((crl_layer_norm_fn *)row->fn)(y, x, x, x, 5120, 1e-5f);
+        else if (!strcmp(row->op, "gelu")) ((crl_gelu_fn *)row->fn)(x, NULL, 5120);
         else return; /* the product of float panels serves tests and the bf16 recipe: its speed is nobody's limit */
     }
     printf("%-28s %8.2f G values/s\n", row->name, (double)done / t * 1e-9);

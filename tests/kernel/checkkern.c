@@ -183,6 +183,8 @@ static const struct {
     { "rotate", CRL_F32, check_float, bench_float },
     { "softmax", CRL_F32, check_float, bench_float },
     { "blend", CRL_F32, check_float, bench_float },
+    { "layer_norm", CRL_F32, check_float, bench_float },
+    { "gelu", CRL_F32, check_float, bench_float },
     { "pack_q8", CRL_Q8, check_pack, bench_pack },
     { "pack_q4", CRL_Q4, check_pack, bench_pack },
 };
