@@ -1,11 +1,14 @@
 /* bind.c - the tensors of a checkpoint in Hugging Face layout, found under all their names. */
 #include "base/bytes.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "convert/ckpt_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define CONFIG_MOST ((size_t)64 << 20)
 
 static bool ends_with(const char *s, const char *end)
 {
@@ -33,6 +36,36 @@ static bool is_idle(const char *name)
     return ends_with(name, ".rotary_emb.inv_freq") || ends_with(name, ".input_scale") ||
            ends_with(name, "._extra_state") || ends_with(name, ".k_scale") || ends_with(name, ".v_scale") ||
            ends_with(name, ".q_scale");
+}
+
+/* Is there a tower, and what stands before its names? */
+static bool has_tower(const struct crl_ckpt *ck, const char **prefix)
+{
+    static const char first[] = "model.vision_model.patch_embedding.linear.weight";
+
+    *prefix = crl_ckpt_find(ck, first) ? "model." : "";
+    return **prefix || crl_ckpt_find(ck, first + strlen("model."));
+}
+
+/* The configuration of a tower that has weights here. */
+static enum crl_status read_vision(struct crl_ckpt *ck, struct crl_err *err)
+{
+    const char *prefix;
+    char *path, *text = NULL;
+    size_t len;
+    bool found = false;
+    enum crl_status st;
+
+    if (!has_tower(ck, &prefix)) return CRL_OK;
+    path = crl_path_join(ck->dir, "config.json");
+    if (!path) return crl_fail(err, CRL_ENOMEM, "%s: no memory", ck->dir);
+    st = crl_file_read(&text, &len, path, CONFIG_MOST, err);
+    if (!st) st = crl_hfconfig_vision(&ck->cfg, text, len, path, &found, err);
+    if (!st && !found)
+        crl_note(&ck->notes, "the tensors of a vision tower are passed over: config.json has no vision_config");
+    crl_free(text);
+    crl_free(path);
+    return st;
 }
 
 static enum crl_status find_prefix(struct crl_ckpt *ck, struct crl_err *err)
@@ -429,6 +462,21 @@ static enum crl_status take_gate_up(struct crl_ckpt *ck, struct crl_origin *s, c
     return st;
 }
 
+/* The tower's names in checkpoints are those of the packed file. */
+static enum crl_status bind_vision(struct crl_ckpt *ck, struct crl_part *p, const struct crl_weight *w,
+                                   struct crl_err *err)
+{
+    char packed[CRL_NAME_MAX], name[NAME_SIZE];
+    const char *prefix;
+
+    has_tower(ck, &prefix);
+    crl_weight_name(w, packed);
+    snprintf(name, sizeof name, "%s%s", prefix, packed);
+    if (w->kind == CRL_KIND_V_POSITION || crl_kind_takes(w->kind, CRL_Q8))
+        return take_linear(ck, p, w->n, w->k, name, err);
+    return take_vector(ck, p, w->k, name, err);
+}
+
 static enum crl_status bind(struct crl_ckpt *ck, struct crl_origin *s, const struct crl_weight *w,
                             struct crl_err *err)
 {
@@ -451,6 +499,7 @@ static enum crl_status bind(struct crl_ckpt *ck, struct crl_origin *s, const str
     char name[NAME_SIZE];
     enum crl_status st;
 
+    if (crl_kind_is_vision(w->kind)) return bind_vision(ck, p, w, err);
     switch (w->kind) {
     case CRL_KIND_EMBED:
         return take_top(ck, p, w, "embed_tokens.weight", err);
@@ -483,6 +532,8 @@ static enum crl_status bind(struct crl_ckpt *ck, struct crl_origin *s, const str
     case CRL_KIND_EXPERT_GATE_UP:
         st = take_expert(ck, p, w, "gate", w->n_real / 2, w->k, err);
         return st ? st : take_expert(ck, &s->part[1], w, "up", w->n_real / 2, w->k, err);
+    default:
+        break;
     }
     return crl_fail(err, CRL_EUNSUPPORTED, "%s: no tensor is known for a matrix of kind %d", ck->dir,
                     (int)w->kind);
@@ -492,12 +543,10 @@ static enum crl_status bind(struct crl_ckpt *ck, struct crl_origin *s, const str
  * ties takes it to be. */
 static enum crl_status check_rest(struct crl_ckpt *ck, struct crl_err *err)
 {
-    bool vision = false;
-
     for (size_t i = 0; i < ck->n_entry; i++) {
         const char *name = ck->entry[i].t->name;
-        vision |= crl_ckpt_is_vision(name);
-        if (ck->entry[i].used || crl_ckpt_is_vision(name) || is_idle(name)) continue;
+        if (ck->entry[i].used || is_idle(name)) continue;
+        if (crl_ckpt_is_vision(name) && !ck->cfg.multimodal) continue;
         if (ck->cfg.tied && ends_with(name, "lm_head.weight")) {
             crl_note(&ck->notes, "tensor %s is passed over: tie_word_embeddings is true", name);
             continue;
@@ -510,8 +559,6 @@ static enum crl_status check_rest(struct crl_ckpt *ck, struct crl_err *err)
         return crl_fail(err, CRL_EFORMAT, "%s: tensor %s has no place in this configuration",
                         crl_in_path(ck->entry[i].in), name);
     }
-    ck->cfg.multimodal &= vision;
-    ck->schema->cfg.multimodal = ck->cfg.multimodal;
     return CRL_OK;
 }
 
@@ -539,6 +586,7 @@ enum crl_status crl_ckpt_bind(struct crl_ckpt *ck, struct crl_err *err)
 {
     enum crl_status st = find_prefix(ck, err);
 
+    if (!st) st = read_vision(ck, err);
     if (!st) st = check_claims(ck, err);
     if (st) return st;
     st = crl_schema_build(&ck->schema, &ck->cfg, err);

@@ -4,8 +4,9 @@
  * Opening reads config.json (params.json), opens the weight files (one, shards with an index, or
  * consolidated.NN.pth), reads their headers, finds for every matrix of the schema the tensor or tensors that
  * hold it, whatever they are called and whichever way round they are stored, and checks types and shapes.
- * What is missing, left over or of another shape is refused with one sentence. Tensors of the vision tower
- * are known and passed over. Afterwards rows can be read by any number of threads, in float32.
+ * What is missing, left over or of another shape is refused with one sentence. A vision tower
+ * is taken along when there are both its tensors and a vision_config; without the latter its tensors are passed over, and
+ * so they are in original files. Afterwards rows can be read by any number of threads, in float32.
  *
  * Names and layouts that are understood: docs/model.md, "Tensor names". */
 #ifndef CRL_CONVERT_CHECKPOINT_H
@@ -31,7 +32,7 @@ struct crl_ckpt_facts {
     size_t n_file;
     uint64_t bytes;  /* of all weight files */
     size_t n_tensor; /* listed */
-    size_t n_vision; /* passed over: they belong to the vision tower */
+    size_t n_vision; /* of the vision tower; passed over unless the configuration is multimodal */
     uint64_t vision_bytes;
     uint64_t type_bytes[CRL_ST_END]; /* by enum crl_st_type, tensors of the text model alone */
 };

@@ -332,12 +332,11 @@ static enum crl_status read_config(struct crl_config *c, const json_t *doc, char
     if (!t || json_is_null(t)) t = doc;
     if (!json_is_object(t)) return crl_fail(err, CRL_EFORMAT, "text_config is not an object");
     if (!json_is_object(q)) q = json_object_get(t, "quantization_config");
-    c->multimodal = json_is_object(json_object_get(doc, "vision_config"));
     c->bos = 1;
     c->eos[0] = 2;
     c->n_eos = 1;
     c->pad = -1;
-    c->image_token = c->multimodal ? 200092 : -1;
+    c->image_token = json_is_object(json_object_get(doc, "vision_config")) ? 200092 : -1;
     st = check_kind(doc, t, err);
     if (!st) st = read_sizes(c, t, err);
     if (!st) st = read_numbers(c, t, err);
@@ -372,6 +371,93 @@ enum crl_status crl_hfconfig_parse(struct crl_config *cfg, const char *text, siz
     st = read_config(cfg, doc, quant, notes, err);
     json_decref(doc);
     if (st) crl_err_prefix(err, "%s", what);
+    return st;
+}
+
+/* --- the vision tower ------------------------------------------------------------------------------------------ */
+
+/* A size of pixels, or a list of two equal ones. */
+static enum crl_status get_square(const json_t *obj, const char *key, uint32_t hi, uint32_t *out, struct crl_err *err)
+{
+    const json_t *v = json_object_get(obj, key);
+    json_int_t a = json_integer_value(json_array_get(v, 0)), b = json_integer_value(json_array_get(v, 1));
+
+    if (!json_is_array(v)) return get_count(obj, key, 1, hi, out, err);
+    if (json_array_size(v) != 2 || a != b || a < 1 || a > (json_int_t)hi)
+        return crl_fail(err, CRL_EUNSUPPORTED, "%s is not one size from 1 to %u for both directions", key, hi);
+    *out = (uint32_t)a;
+    return CRL_OK;
+}
+
+static enum crl_status read_vision_rope(struct crl_vision_config *v, const json_t *t, struct crl_err *err)
+{
+    const json_t *r = json_object_get(t, "rope_parameters");
+    enum crl_status st = get_f32(t, "rope_theta", 1e-3, 1e30, &v->rope_theta, err);
+
+    if (!st && json_is_object(r)) st = get_f32(r, "rope_theta", 1e-3, 1e30, &v->rope_theta, err);
+    return st;
+}
+
+/* norm_eps, hidden_act and the feature selection are not read: the reference ignores them as well. */
+static enum crl_status read_vision(struct crl_config *c, const json_t *t, struct crl_err *err)
+{
+    struct crl_vision_config *v = &c->vision;
+    uint32_t channels = 3, in = 4096, last = 7680;
+    const struct {
+        const char *key;
+        uint32_t *field, absent;
+    } rows[] = {
+        { "hidden_size", &v->d_model, 768 },           { "num_hidden_layers", &v->n_layer, 34 },
+        { "num_attention_heads", &v->n_head, 16 },     { "intermediate_size", &v->d_ff, 5632 },
+        { "num_channels", &channels, 3 },              { "projector_input_dim", &in, 4096 },
+        { "projector_output_dim", &v->d_out, 4096 },   { "vision_output_dim", &last, 7680 },
+    };
+    float ratio = 0.5f;
+    enum crl_status st = CRL_OK;
+
+    v->image = 448;
+    v->patch = 14;
+    v->rope_theta = 10000;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !st; i++) {
+        *rows[i].field = rows[i].absent;
+        st = get_count(t, rows[i].key, 1, 1 << 20, rows[i].field, err);
+    }
+    if (!st) st = get_square(t, "image_size", 4096, &v->image, err);
+    if (!st) st = get_square(t, "patch_size", 256, &v->patch, err);
+    if (!st) st = get_f32(t, "pixel_shuffle_ratio", 1.0 / 64, 1, &ratio, err);
+    if (!st) st = read_vision_rope(v, t, err);
+    if (st) return st;
+    v->shuffle = (uint32_t)lroundf(1 / ratio);
+    if (ratio * (float)v->shuffle != 1)
+        return crl_fail(err, CRL_EUNSUPPORTED, "pixel_shuffle_ratio is %g, not one over a whole number", ratio);
+    if (channels != 3) return crl_fail(err, CRL_EUNSUPPORTED, "num_channels is %u, only 3 are supported", channels);
+    if (in != v->d_out || last != v->d_out)
+        return crl_fail(err, CRL_EFORMAT,
+                        "projector_input_dim %u, projector_output_dim %u and vision_output_dim %u must be equal", in,
+                        v->d_out, last);
+    return CRL_OK;
+}
+
+enum crl_status crl_hfconfig_vision(struct crl_config *cfg, const char *text, size_t len, const char *what, bool *found,
+                                    struct crl_err *err)
+{
+    struct crl_config c = *cfg;
+    const json_t *t;
+    json_t *doc;
+    enum crl_status st = crl_json_parse(&doc, text, len, what, err);
+
+    *found = false;
+    if (st) return st;
+    t = json_object_get(doc, "vision_config");
+    if (json_is_object(t)) {
+        *found = c.multimodal = true;
+        st = read_vision(&c, t, err);
+        if (st) crl_err_prefix(err, "vision_config");
+        if (!st) st = crl_config_check(&c, err);
+    }
+    json_decref(doc);
+    if (st) crl_err_prefix(err, "%s", what);
+    else *cfg = c;
     return st;
 }
 

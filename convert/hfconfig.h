@@ -20,10 +20,16 @@ struct crl_notes {
 void crl_note(struct crl_notes *notes, const char *fmt, ...) CRL_PRINTF(2, 3);
 
 /* Parse the text of config.json; `what` names it in messages. The result has passed crl_config_check.
- * cfg->multimodal says that a vision_config is there; cfg->tied what the file says. quant: name of the
+ * cfg->multimodal is false: crl_hfconfig_vision is for those who found a tower's weights; cfg->tied is what the file
+ * says. quant: name of the
  * quantisation method the file declares, "" for none (may be NULL; else 32 bytes). */
 enum crl_status crl_hfconfig_parse(struct crl_config *cfg, const char *text, size_t len, const char *what,
                                    char quant[32], struct crl_notes *notes, struct crl_err *err);
+
+/* Fill cfg->vision from vision_config and set cfg->multimodal. *found: false when the file has no vision_config, and
+ * nothing is changed. CRL_EUNSUPPORTED or CRL_EFORMAT for a tower that this program does not compute. */
+enum crl_status crl_hfconfig_vision(struct crl_config *cfg, const char *text, size_t len, const char *what, bool *found,
+                                    struct crl_err *err);
 
 /* Let the bos, pad and eos ids of generation_config.json stand in place of those of config.json, as
  * generation does. */

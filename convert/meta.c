@@ -118,10 +118,9 @@ static enum crl_status read_params(struct crl_config *c, const json_t *doc, stru
     c->n_ctx = 262144;
     crl_note(notes, "params.json does not say how long a context the model was trained for; %u is assumed",
              c->n_ctx);
-    c->multimodal = json_is_object(vision);
     c->bos = c->vocab > 200000 ? 200000 : -1;
     c->pad = c->vocab > 200018 ? 200018 : -1;
-    c->image_token = c->multimodal && c->vocab > 200092 ? 200092 : -1;
+    c->image_token = json_is_object(vision) && c->vocab > 200092 ? 200092 : -1;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (c->vocab > (uint32_t)ends[i]) c->eos[c->n_eos++] = ends[i];
     return crl_config_check(c, err);
@@ -374,8 +373,9 @@ static enum crl_status check_rest(struct crl_ckpt *ck, struct crl_err *err)
         return crl_fail(err, CRL_EFORMAT, "%s: tensor %s has no place in this configuration",
                         crl_in_path(e->in), e->t->name);
     }
-    ck->cfg.multimodal &= vision;
-    ck->schema->cfg.multimodal = ck->cfg.multimodal;
+    if (vision)
+        crl_note(&ck->notes, "the vision tower of original files is passed over; it is read from checkpoints in Hugging "
+                             "Face layout only");
     return CRL_OK;
 }
 

@@ -138,6 +138,8 @@ enum crl_status crl_side_files_read(struct crl_side_files *f, const char *dir, s
     memset(f, 0, sizeof *f);
     st = read_json(f, CRL_SECTION_GENERATION, dir, "generation_config.json", err);
     if (!st) st = read_json(f, CRL_SECTION_PREPROCESSING, dir, "preprocessor_config.json", err);
+    if (!st && !f->data[CRL_SECTION_PREPROCESSING]) /* newer writers keep the settings in here */
+        st = read_json(f, CRL_SECTION_PREPROCESSING, dir, "processor_config.json", err);
     if (!st) st = read_template(f, dir, err);
     if (st) crl_err_prefix(err, "%s", dir);
     else st = read_tokenizer(f, dir, err);

@@ -13,7 +13,7 @@ json_t *crl_show_real(double x)
 
 static bool is_small(enum crl_kind k)
 {
-    return k >= CRL_KIND_FINAL_NORM && k <= CRL_KIND_O_BIAS;
+    return !crl_kind_takes(k, CRL_BF16);
 }
 
 void crl_show_classes(const struct crl_info *info, bool measured)
@@ -98,6 +98,9 @@ void crl_show_config(const struct crl_config *c)
     if (c->rope_type == CRL_ROPE_LLAMA3)
         printf("; scaling %g (%g, %g, %u)", c->rope_factor, c->rope_low, c->rope_high, c->rope_old_ctx);
     printf("\ncontext       %u tokens\n", c->n_ctx);
+    if (c->multimodal)
+        printf("vision        %u layers of width %u, %u heads; tiles of %u pixels become %u tokens\n", c->vision.n_layer,
+               c->vision.d_model, c->vision.n_head, c->vision.image, crl_vision_tokens(c));
 }
 
 void crl_show_worst(const struct crl_schema *s, const struct crl_report *r, size_t n)

@@ -61,6 +61,19 @@ static const struct field after_rope_type[] = {
     F(image_token, ID, -1, MAX_INT),
 };
 
+/* Keys of a model with a vision tower, and of no other. */
+static const struct field of_vision[] = {
+    F(vision.n_layer, U32, 1, CRL_MAX_LAYER),
+    F(vision.n_head, U32, 1, 65536),
+    F(vision.d_model, U32, 1, 65536),
+    F(vision.d_ff, U32, 1, MAX_DIM),
+    F(vision.d_out, U32, 1, MAX_DIM),
+    F(vision.image, U32, 1, 4096),
+    F(vision.patch, U32, 1, 256),
+    F(vision.shuffle, U32, 1, 64),
+    F(vision.rope_theta, F32, 1e-9, 1e30),
+};
+
 #define N(a) (sizeof(a) / sizeof *(a))
 
 static double value_of(const struct crl_config *cfg, const struct field *f)
@@ -160,6 +173,33 @@ static enum crl_status check_layers(const struct crl_config *cfg, struct crl_err
     return CRL_OK;
 }
 
+#define MAX_PATCH 65536u
+
+static enum crl_status check_vision(const struct crl_config *cfg, struct crl_err *err)
+{
+    const struct crl_vision_config *v = &cfg->vision;
+    enum crl_status st;
+
+    if (!cfg->multimodal) return CRL_OK;
+    st = check_ranges(cfg, of_vision, N(of_vision), err);
+    if (st) return st;
+    if (v->d_model % (4 * v->n_head))
+        return crl_fail(err, CRL_EFORMAT, "vision.d_model is %u, not a multiple of 4 times vision.n_head %u", v->d_model,
+                        v->n_head);
+    if (v->image % v->patch || v->image / v->patch % v->shuffle)
+        return crl_fail(err, CRL_EFORMAT, "vision.image is %u, not a multiple of vision.patch %u times vision.shuffle %u",
+                        v->image, v->patch, v->shuffle);
+    if (crl_vision_patches(cfg) > MAX_PATCH)
+        return crl_fail(err, CRL_EFORMAT, "vision.image %u makes more than %u patches of %u", v->image, MAX_PATCH, v->patch);
+    if (v->d_ff != (uint64_t)v->d_model * v->shuffle * v->shuffle)
+        return crl_fail(err, CRL_EFORMAT, "vision.d_ff is %u, not vision.d_model %u times %u squared", v->d_ff, v->d_model,
+                        v->shuffle);
+    if (cfg->image_token < 0 || (uint32_t)cfg->image_token >= cfg->vocab)
+        return crl_fail(err, CRL_EFORMAT, "image_token is %d, no token of %u, although there is a vision tower",
+                        cfg->image_token, cfg->vocab);
+    return CRL_OK;
+}
+
 static enum crl_status check_eos(const struct crl_config *cfg, struct crl_err *err)
 {
     if (cfg->n_eos > N(cfg->eos))
@@ -178,6 +218,7 @@ enum crl_status crl_config_check(const struct crl_config *cfg, struct crl_err *e
     if (!st) st = check_rope(cfg, err);
     if (!st) st = check_layers(cfg, err);
     if (!st) st = check_eos(cfg, err);
+    if (!st) st = check_vision(cfg, err);
     return st;
 }
 
@@ -188,7 +229,7 @@ struct text {
     char *at, *end;
 };
 
-#define TEXT_MAX (4096 + 2 * 2 * CRL_MAX_LAYER) /* 31 short fields; two lists of "d," */
+#define TEXT_MAX (4096 + 2 * 2 * CRL_MAX_LAYER) /* 40 short fields; two lists of "d," */
 
 static void put(struct text *t, const char *s)
 {
@@ -262,6 +303,7 @@ char *crl_config_to_json(const struct crl_config *cfg)
     put(&t, "]");
     put_flags(&t, "uses_rope", cfg->uses_rope, cfg->n_layer);
     put_flags(&t, "is_moe", cfg->is_moe, cfg->n_layer);
+    if (cfg->multimodal) put_fields(&t, cfg, of_vision, N(of_vision));
     put(&t, "}");
     return buf;
 }
@@ -340,7 +382,7 @@ static enum crl_status get_flags(uint8_t *flag, uint32_t n, const json_t *doc, c
     return CRL_OK;
 }
 
-static bool known_key(const char *key)
+static bool known_key(const char *key, bool vision)
 {
     static const char *const other[] = { "rope_type", "eos", "uses_rope", "is_moe" };
 
@@ -350,6 +392,8 @@ static bool known_key(const char *key)
         if (!strcmp(key, after_rope_type[i].key)) return true;
     for (size_t i = 0; i < N(other); i++)
         if (!strcmp(key, other[i])) return true;
+    for (size_t i = 0; vision && i < N(of_vision); i++)
+        if (!strcmp(key, of_vision[i].key)) return true;
     return false;
 }
 
@@ -358,10 +402,11 @@ static enum crl_status from_doc(struct crl_config *cfg, json_t *doc, struct crl_
     enum crl_status st = CRL_OK;
     const char *key;
     json_t *v;
+    bool vision = json_is_true(json_object_get(doc, "multimodal")) && json_object_get(doc, of_vision[0].key);
 
     if (!json_is_object(doc)) return crl_fail(err, CRL_EFORMAT, "not a JSON object");
     json_object_foreach(doc, key, v)
-        if (!known_key(key)) return crl_fail(err, CRL_EFORMAT, "unknown key \"%.64s\"", key);
+        if (!known_key(key, vision)) return crl_fail(err, CRL_EFORMAT, "unknown key \"%.64s\"", key);
     for (size_t i = 0; !st && i < N(before_rope_type); i++)
         st = get_field(cfg, doc, &before_rope_type[i], err);
     if (!st) st = get_rope_type(cfg, doc, err);
@@ -369,6 +414,8 @@ static enum crl_status from_doc(struct crl_config *cfg, json_t *doc, struct crl_
     if (!st) st = get_eos(cfg, doc, err);
     if (!st) st = get_flags(cfg->uses_rope, cfg->n_layer, doc, "uses_rope", err);
     if (!st) st = get_flags(cfg->is_moe, cfg->n_layer, doc, "is_moe", err);
+    cfg->multimodal = vision; /* version 1 said so of text-only files whose checkpoint had a tower */
+    for (size_t i = 0; !st && vision && i < N(of_vision); i++) st = get_field(cfg, doc, &of_vision[i], err);
     if (!st) st = crl_config_check(cfg, err);
     return st;
 }

@@ -14,6 +14,19 @@
 
 enum crl_rope_type { CRL_ROPE_PLAIN = 0, CRL_ROPE_LLAMA3 = 1 };
 
+/* The vision tower with its adapter and projector; docs/vision.md. All zero in a text-only model. */
+struct crl_vision_config {
+    uint32_t n_layer;
+    uint32_t n_head;
+    uint32_t d_model; /* a multiple of 4 * n_head */
+    uint32_t d_ff;    /* d_model * shuffle^2: width of the blocks and input of the adapter alike */
+    uint32_t d_out;   /* width of the adapter, input of the projector */
+    uint32_t image;   /* pixels of a tile's side */
+    uint32_t patch;   /* pixels of a patch's side; divides image */
+    uint32_t shuffle; /* patches of a square's side that become one token; divides image / patch */
+    float rope_theta;
+};
+
 struct crl_config {
     uint32_t n_layer;
     uint32_t n_head;
@@ -40,7 +53,7 @@ struct crl_config {
     bool temperature_tuning;
     bool attention_bias;
     bool tied;       /* the head is the embedding table */
-    bool multimodal; /* the checkpoint has a vision tower */
+    bool multimodal; /* there is a vision tower */
 
     int32_t bos; /* -1: none */
     int32_t pad; /* -1: none */
@@ -48,9 +61,22 @@ struct crl_config {
     int32_t eos[8];
     int32_t image_token; /* image_token_index, 200092 in the releases; -1: none */
 
+    struct crl_vision_config vision; /* with multimodal */
+
     uint8_t uses_rope[CRL_MAX_LAYER]; /* 1: rotary embedding and chunked attention; 0: NoPE, full attention */
     uint8_t is_moe[CRL_MAX_LAYER];    /* 1: routed and shared experts; 0: dense block of d_ff_dense */
 };
+
+/* Patches of a tile, and the tokens it becomes. Only with multimodal. */
+static inline uint32_t crl_vision_patches(const struct crl_config *cfg)
+{
+    return cfg->vision.image / cfg->vision.patch * (cfg->vision.image / cfg->vision.patch);
+}
+
+static inline uint32_t crl_vision_tokens(const struct crl_config *cfg)
+{
+    return crl_vision_patches(cfg) / (cfg->vision.shuffle * cfg->vision.shuffle);
+}
 
 /* Every range and relation the forward pass relies on; CRL_EFORMAT names the field. */
 enum crl_status crl_config_check(const struct crl_config *cfg, struct crl_err *err);

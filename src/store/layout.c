@@ -148,7 +148,7 @@ void crl_layout_write(const struct crl_layout *l, unsigned char *dir)
     memset(dir, 0, (size_t)l->dir_bytes);
     p = write_sections(l, dir + CRL_HEADER_BYTES);
     memcpy(dir, CRL_PACK_MAGIC, 8);
-    crl_put_le32(dir + 8, CRL_PACK_VERSION);
+    crl_put_le32(dir + 8, crl_pack_version(&l->schema->cfg));
     crl_put_le64(dir + 16, l->file_bytes);
     crl_put_le64(dir + 24, l->dir_bytes);
     crl_put_le32(dir + 40, (uint32_t)((p - dir - CRL_HEADER_BYTES) / CRL_SECTION_RECORD));

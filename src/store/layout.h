@@ -12,7 +12,7 @@
 #define CRL_SECTION_RECORD 32
 #define CRL_EXTENT_RECORD 32
 #define CRL_MATRIX_RECORD 48
-#define CRL_PACK_VERSION 1
+#define CRL_PACK_VERSION 2 /* the newest; files without a vision tower are still version 1 */
 #define CRL_PACK_MAGIC "\x89" "CRL\r\n\x1a\n"
 #define CRL_NONE_U32 0xffffffffu /* layer or expert of a matrix that has none */
 
@@ -29,6 +29,12 @@ struct crl_layout {
 
 enum crl_status crl_layout_new(struct crl_layout **out, const struct crl_schema *schema, struct crl_err *err);
 void crl_layout_free(struct crl_layout *l);
+
+/* The version of a file of this configuration. */
+static inline uint32_t crl_pack_version(const struct crl_config *cfg)
+{
+    return cfg->multimodal ? 2 : 1;
+}
 
 /* Bytes of header and tables; cannot wrap, the counts are 32 bits wide. */
 uint64_t crl_dir_bytes(uint64_t n_section, uint64_t n_extent, uint64_t n_matrix);

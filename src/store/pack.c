@@ -66,8 +66,8 @@ static enum crl_status read_header(const struct crl_pack *p, struct directory *d
     if (p->size < CRL_HEADER_BYTES)
         return crl_fail(err, CRL_EFORMAT, "%llu bytes long, too short for a packed file", (ull)p->size);
     if (memcmp(h, CRL_PACK_MAGIC, 8)) return crl_fail(err, CRL_EFORMAT, "not a packed file (wrong magic)");
-    if (crl_le32(h + 8) != CRL_PACK_VERSION)
-        return crl_fail(err, CRL_EUNSUPPORTED, "version %u of the packed file, this program reads version %d",
+    if (!crl_le32(h + 8) || crl_le32(h + 8) > CRL_PACK_VERSION)
+        return crl_fail(err, CRL_EUNSUPPORTED, "version %u of the packed file, this program reads versions 1 to %d",
                         crl_le32(h + 8), CRL_PACK_VERSION);
     if (!all_zero(h + 12, 4) || !all_zero(h + 52, 12))
         return crl_fail(err, CRL_EFORMAT, "a reserved field of the header is not zero");
@@ -221,6 +221,9 @@ static enum crl_status read_config(struct crl_pack *p, const struct directory *d
         st = crl_fail(err, CRL_EFORMAT, "%u matrices, the configuration has %zu", d->n_matrix, n_weight);
     if (!st && n_extent != d->n_extent)
         st = crl_fail(err, CRL_EFORMAT, "%u extents, the configuration has %zu", d->n_extent, n_extent);
+    if (!st && crl_le32(p->data + 8) != crl_pack_version(&cfg))
+        st = crl_fail(err, CRL_EFORMAT, "version %u of the packed file, its configuration belongs to version %u",
+                      crl_le32(p->data + 8), crl_pack_version(&cfg));
     if (!st) st = crl_schema_build(&p->schema, &cfg, err);
     if (!st) st = crl_layout_new(&p->layout, p->schema, err);
     return st;

@@ -11,12 +11,21 @@
  * the model is tied it is the head as well, the matrix whose errors show most directly. */
 static const struct {
     const char *name;
-    enum crl_format general, embed;
+    enum crl_format general, embed, vision;
 } recipes[] = {
-    { "bf16", CRL_BF16, CRL_BF16 },
-    { "q8", CRL_Q8, CRL_Q8 },
-    { "q4", CRL_Q4, CRL_Q8 },
+    { "bf16", CRL_BF16, CRL_BF16, CRL_BF16 },
+    { "q8", CRL_Q8, CRL_Q8, CRL_Q8 },
+    { "q4", CRL_Q4, CRL_Q8, CRL_Q8 },
 };
+
+/* The vision tower is 0.8% of Scout and is not read for text, so 8 bits are its least by default; the patches, whose
+ * inputs are pixels, stay as they are. */
+static enum crl_format choose(size_t recipe, enum crl_kind kind)
+{
+    if (kind == CRL_KIND_V_PATCH) return CRL_BF16;
+    if (crl_kind_is_vision(kind)) return recipes[recipe].vision;
+    return kind == CRL_KIND_EMBED ? recipes[recipe].embed : recipes[recipe].general;
+}
 
 static enum crl_status start(struct crl_recipe *r, const char *name, struct crl_err *err)
 {
@@ -27,7 +36,7 @@ static enum crl_status start(struct crl_recipe *r, const char *name, struct crl_
     memset(r, 0, sizeof *r);
     snprintf(r->name, sizeof r->name, "%s", name);
     for (int kind = 1; kind < CRL_KIND_END; kind++) {
-        enum crl_format f = kind == CRL_KIND_EMBED ? recipes[i].embed : recipes[i].general;
+        enum crl_format f = choose(i, kind);
         if (!crl_kind_takes(kind, f)) f = crl_kind_takes(kind, CRL_F32) ? CRL_F32 : CRL_BF16;
         r->format[kind] = f;
     }

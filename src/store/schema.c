@@ -16,6 +16,7 @@ struct kind_info {
 
 #define LAYER "model.layers.%d."
 #define FFN LAYER "feed_forward."
+#define V_LAYER "vision_model.model.layers.%d."
 
 static const struct kind_info kinds[CRL_KIND_END] = {
     [CRL_KIND_EMBED] = { "embedding", "model.embed_tokens.weight", FREE },
@@ -38,6 +39,32 @@ static const struct kind_info kinds[CRL_KIND_END] = {
     [CRL_KIND_EXPERT_DOWN] = { "expert down", FFN "experts.%d.down_proj.weight", FREE },
     [CRL_KIND_DENSE_GATE_UP] = { "dense gate-up", FFN "gate_up_proj.weight", FREE },
     [CRL_KIND_DENSE_DOWN] = { "dense down", FFN "down_proj.weight", FREE },
+    [CRL_KIND_V_CLASS] = { "vision class", "vision_model.class_embedding", FIXED_F32 },
+    [CRL_KIND_V_POSITION] = { "vision positions", "vision_model.positional_embedding_vlm", FIXED_F32 },
+    [CRL_KIND_V_PRE_NORM] = { "vision pre-norm", "vision_model.layernorm_pre.weight", FIXED_F32 },
+    [CRL_KIND_V_PRE_BIAS] = { "vision pre-norm bias", "vision_model.layernorm_pre.bias", FIXED_F32 },
+    [CRL_KIND_V_POST_NORM] = { "vision post-norm", "vision_model.layernorm_post.weight", FIXED_F32 },
+    [CRL_KIND_V_POST_BIAS] = { "vision post-norm bias", "vision_model.layernorm_post.bias", FIXED_F32 },
+    [CRL_KIND_V_PATCH] = { "vision patches", "vision_model.patch_embedding.linear.weight", FREE },
+    [CRL_KIND_V_ATTN_NORM] = { "vision attention norm", V_LAYER "input_layernorm.weight", FIXED_F32 },
+    [CRL_KIND_V_ATTN_NORM_BIAS] = { "vision attention norm bias", V_LAYER "input_layernorm.bias", FIXED_F32 },
+    [CRL_KIND_V_FFN_NORM] = { "vision feed-forward norm", V_LAYER "post_attention_layernorm.weight", FIXED_F32 },
+    [CRL_KIND_V_FFN_NORM_BIAS] = { "vision feed-forward norm bias", V_LAYER "post_attention_layernorm.bias", FIXED_F32 },
+    [CRL_KIND_V_Q_BIAS] = { "vision q bias", V_LAYER "self_attn.q_proj.bias", FIXED_F32 },
+    [CRL_KIND_V_K_BIAS] = { "vision k bias", V_LAYER "self_attn.k_proj.bias", FIXED_F32 },
+    [CRL_KIND_V_V_BIAS] = { "vision v bias", V_LAYER "self_attn.v_proj.bias", FIXED_F32 },
+    [CRL_KIND_V_O_BIAS] = { "vision o bias", V_LAYER "self_attn.o_proj.bias", FIXED_F32 },
+    [CRL_KIND_V_FC1_BIAS] = { "vision fc1 bias", V_LAYER "mlp.fc1.bias", FIXED_F32 },
+    [CRL_KIND_V_FC2_BIAS] = { "vision fc2 bias", V_LAYER "mlp.fc2.bias", FIXED_F32 },
+    [CRL_KIND_V_Q] = { "vision q", V_LAYER "self_attn.q_proj.weight", FREE },
+    [CRL_KIND_V_K] = { "vision k", V_LAYER "self_attn.k_proj.weight", FREE },
+    [CRL_KIND_V_V] = { "vision v", V_LAYER "self_attn.v_proj.weight", FREE },
+    [CRL_KIND_V_O] = { "vision o", V_LAYER "self_attn.o_proj.weight", FREE },
+    [CRL_KIND_V_FC1] = { "vision fc1", V_LAYER "mlp.fc1.weight", FREE },
+    [CRL_KIND_V_FC2] = { "vision fc2", V_LAYER "mlp.fc2.weight", FREE },
+    [CRL_KIND_V_ADAPTER_1] = { "vision adapter 1", "vision_model.vision_adapter.mlp.fc1.weight", FREE },
+    [CRL_KIND_V_ADAPTER_2] = { "vision adapter 2", "vision_model.vision_adapter.mlp.fc2.weight", FREE },
+    [CRL_KIND_V_PROJECTOR] = { "projector", "multi_modal_projector.linear_1.weight", FREE },
 };
 
 const char *crl_kind_name(enum crl_kind kind)
@@ -72,6 +99,11 @@ void crl_weight_name(const struct crl_weight *w, char name[CRL_NAME_MAX])
 
 /* --- the list ----------------------------------------------------------------------------------------- */
 
+/* Matrices of the vision tower before its layers, in each of them, and after them: kinds in their own order. */
+#define V_TOP 7
+#define V_PER_LAYER 16
+#define V_END 3
+
 /* Matrices in the first extent of a layer: the two norms, biases, router. */
 static uint64_t n_small(const struct crl_config *cfg, uint32_t layer)
 {
@@ -87,6 +119,10 @@ enum crl_status crl_schema_count(const struct crl_config *cfg, size_t *n_weight,
         uint64_t routed = cfg->is_moe[l] ? cfg->n_expert : 0;
         w += n_small(cfg, l) + 4 + 2 + 2 * routed;
         e += 3 + routed;
+    }
+    if (cfg->multimodal) {
+        w += V_TOP + (uint64_t)cfg->vision.n_layer * V_PER_LAYER + V_END;
+        e += 3 + 3 * (uint64_t)cfg->vision.n_layer;
     }
     if (w > 0x7fffffff)
         return crl_fail(err, CRL_ERANGE, "the configuration has %llu matrices, at most 2^31 - 1 are possible",
@@ -167,6 +203,47 @@ static void add_layer(struct crl_schema *s, uint32_t layer)
     }
 }
 
+/* Kinds from `first` to `last` as [1][n] each. */
+static void add_vectors(struct crl_schema *s, const struct crl_weight *at, enum crl_kind first, enum crl_kind last,
+                        uint32_t n)
+{
+    for (int kind = first; kind <= (int)last; kind++) add(s, at, kind, 1, n);
+}
+
+static void add_vision_layer(struct crl_schema *s, uint32_t layer)
+{
+    const struct crl_vision_config *v = &s->cfg.vision;
+    const struct crl_weight at = { .layer = (int32_t)layer, .expert = -1 };
+
+    open_extent(s);
+    add_vectors(s, &at, CRL_KIND_V_ATTN_NORM, CRL_KIND_V_O_BIAS, v->d_model);
+    add(s, &at, CRL_KIND_V_FC1_BIAS, 1, v->d_ff);
+    add(s, &at, CRL_KIND_V_FC2_BIAS, 1, v->d_model);
+    open_extent(s);
+    for (int kind = CRL_KIND_V_Q; kind <= CRL_KIND_V_O; kind++) add(s, &at, kind, v->d_model, v->d_model);
+    open_extent(s);
+    add(s, &at, CRL_KIND_V_FC1, v->d_ff, v->d_model);
+    add(s, &at, CRL_KIND_V_FC2, v->d_model, v->d_ff);
+}
+
+static void add_vision(struct crl_schema *s)
+{
+    const struct crl_vision_config *v = &s->cfg.vision;
+    const struct crl_weight at = { .layer = -1, .expert = -1 };
+
+    open_extent(s);
+    add(s, &at, CRL_KIND_V_CLASS, 1, v->d_model);
+    add(s, &at, CRL_KIND_V_POSITION, crl_vision_patches(&s->cfg) + 1, v->d_model);
+    add_vectors(s, &at, CRL_KIND_V_PRE_NORM, CRL_KIND_V_POST_BIAS, v->d_model);
+    open_extent(s);
+    add(s, &at, CRL_KIND_V_PATCH, v->d_model, 3 * v->patch * v->patch);
+    for (uint32_t l = 0; l < v->n_layer; l++) add_vision_layer(s, l);
+    open_extent(s);
+    add(s, &at, CRL_KIND_V_ADAPTER_1, v->d_out, v->d_ff);
+    add(s, &at, CRL_KIND_V_ADAPTER_2, v->d_out, v->d_out);
+    add(s, &at, CRL_KIND_V_PROJECTOR, s->cfg.d_model, v->d_out);
+}
+
 enum crl_status crl_schema_build(struct crl_schema **out, const struct crl_config *cfg, struct crl_err *err)
 {
     struct crl_schema *s;
@@ -190,6 +267,8 @@ enum crl_status crl_schema_build(struct crl_schema **out, const struct crl_confi
     for (uint32_t l = 0; l < cfg->n_layer; l++) add_layer(s, l);
     add_single(s, CRL_KIND_FINAL_NORM, 1);
     if (!cfg->tied) add_single(s, CRL_KIND_HEAD, cfg->vocab);
+    s->n_text = s->n_weight;
+    if (cfg->multimodal) add_vision(s);
     *out = s;
     return CRL_OK;
 }
@@ -229,12 +308,25 @@ static size_t find_in_layer(const struct crl_schema *s, enum crl_kind kind, uint
     }
 }
 
+static size_t find_vision(const struct crl_schema *s, enum crl_kind kind, uint32_t layer)
+{
+    size_t first = s->n_text, layers = first + V_TOP;
+
+    if (!s->cfg.multimodal) return CRL_NO_WEIGHT;
+    if (kind < CRL_KIND_V_ATTN_NORM) return first + (kind - CRL_KIND_V_CLASS);
+    if (kind >= CRL_KIND_V_ADAPTER_1)
+        return layers + (size_t)s->cfg.vision.n_layer * V_PER_LAYER + (kind - CRL_KIND_V_ADAPTER_1);
+    if (layer >= s->cfg.vision.n_layer) return CRL_NO_WEIGHT;
+    return layers + (size_t)layer * V_PER_LAYER + (kind - CRL_KIND_V_ATTN_NORM);
+}
+
 size_t crl_schema_find(const struct crl_schema *s, enum crl_kind kind, uint32_t layer, uint32_t expert)
 {
+    if (crl_kind_is_vision(kind)) return kind < CRL_KIND_END ? find_vision(s, kind, layer) : CRL_NO_WEIGHT;
     switch (kind) {
     case CRL_KIND_EMBED: return 0;
-    case CRL_KIND_HEAD: return s->cfg.tied ? CRL_NO_WEIGHT : s->n_weight - 1;
-    case CRL_KIND_FINAL_NORM: return s->n_weight - (s->cfg.tied ? 1 : 2);
+    case CRL_KIND_HEAD: return s->cfg.tied ? CRL_NO_WEIGHT : s->n_text - 1;
+    case CRL_KIND_FINAL_NORM: return s->n_text - (s->cfg.tied ? 1 : 2);
     default: return layer < s->cfg.n_layer ? find_in_layer(s, kind, layer, expert) : CRL_NO_WEIGHT;
     }
 }
@@ -267,6 +359,7 @@ static bool add_params(const struct crl_schema *s, const struct crl_weight *w, s
 
     if (w->expert >= 0 && !crl_add_u64(t->params_routed, n, &t->params_routed)) return false;
     if (!crl_add_u64(t->params, n, &t->params)) return false;
+    if (crl_kind_is_vision(w->kind)) return crl_add_u64(t->params_vision, n, &t->params_vision);
     /* Experts of a layer have equal shapes, so the chosen ones are counted as the first of them. */
     if (w->expert >= 0 && (uint32_t)w->expert >= s->cfg.n_expert_used) return true;
     return crl_add_u64(t->params_active, n, &t->params_active) &&
@@ -282,6 +375,7 @@ static bool add_bytes(const struct crl_schema *s, const struct crl_weight *w, en
 
     if (!crl_mat_bytes(f, w->n, w->k, &bytes) || !crl_add_u64(t->bytes, bytes, &t->bytes)) return false;
     if (w->expert >= 0) return crl_add_u64(*routed, bytes, routed);
+    if (crl_kind_is_vision(w->kind)) return crl_add_u64(t->bytes_vision, bytes, &t->bytes_vision);
     row = crl_panel_bytes(f, w->k) / CRL_PANEL_ROWS;
     if (w->kind == CRL_KIND_EMBED && !crl_add_u64(t->bytes_read, row, &t->bytes_read)) return false;
     if (w->kind == CRL_KIND_EMBED && !s->cfg.tied) return true;

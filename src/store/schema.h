@@ -32,9 +32,42 @@ enum crl_kind {
     CRL_KIND_EXPERT_GATE_UP = 17, /* as the shared expert, once per expert */
     CRL_KIND_EXPERT_DOWN = 18,
     CRL_KIND_DENSE_GATE_UP = 19, /* as the shared expert, with d_ff_dense */
-    CRL_KIND_DENSE_DOWN = 20
+    CRL_KIND_DENSE_DOWN = 20,
+
+    /* The vision tower, only with multimodal; d, ff, out are those of struct crl_vision_config. */
+    CRL_KIND_V_CLASS = 21,     /* [1][d] */
+    CRL_KIND_V_POSITION = 22,  /* [patches + 1][d] */
+    CRL_KIND_V_PRE_NORM = 23,  /* [1][d], norms as weight and bias */
+    CRL_KIND_V_PRE_BIAS = 24,
+    CRL_KIND_V_POST_NORM = 25,
+    CRL_KIND_V_POST_BIAS = 26,
+    CRL_KIND_V_PATCH = 27,     /* [d][3 * patch * patch] */
+    CRL_KIND_V_ATTN_NORM = 28, /* [1][d], from here per layer */
+    CRL_KIND_V_ATTN_NORM_BIAS = 29,
+    CRL_KIND_V_FFN_NORM = 30,
+    CRL_KIND_V_FFN_NORM_BIAS = 31,
+    CRL_KIND_V_Q_BIAS = 32,    /* [1][d] */
+    CRL_KIND_V_K_BIAS = 33,
+    CRL_KIND_V_V_BIAS = 34,
+    CRL_KIND_V_O_BIAS = 35,
+    CRL_KIND_V_FC1_BIAS = 36,  /* [1][ff] */
+    CRL_KIND_V_FC2_BIAS = 37,  /* [1][d] */
+    CRL_KIND_V_Q = 38,         /* [d][d] */
+    CRL_KIND_V_K = 39,
+    CRL_KIND_V_V = 40,
+    CRL_KIND_V_O = 41,
+    CRL_KIND_V_FC1 = 42,       /* [ff][d] */
+    CRL_KIND_V_FC2 = 43,       /* [d][ff] */
+    CRL_KIND_V_ADAPTER_1 = 44, /* [out][ff] */
+    CRL_KIND_V_ADAPTER_2 = 45, /* [out][out] */
+    CRL_KIND_V_PROJECTOR = 46  /* [d_model of the text model][out] */
 };
-#define CRL_KIND_END 21
+#define CRL_KIND_END 47
+
+static inline bool crl_kind_is_vision(enum crl_kind kind)
+{
+    return kind >= CRL_KIND_V_CLASS;
+}
 
 /* Fixed name for tables and messages ("expert gate-up"), "?" for none. */
 const char *crl_kind_name(enum crl_kind kind);
@@ -76,6 +109,7 @@ struct crl_schema {
     struct crl_weight *weight; /* [n_weight] in the order of the file */
     struct crl_extent *extent; /* [n_extent] */
     uint32_t *layer_first;     /* [n_layer] index of the layer's attention norm */
+    size_t n_text;             /* matrices before those of the vision tower */
 };
 
 /* Counts without building anything; CRL_ERANGE when they exceed what a file can hold (2^31). cfg has been
@@ -134,13 +168,15 @@ bool crl_kind_takes(enum crl_kind kind, enum crl_format f);
 /* --- totals ------------------------------------------------------------------------------------------- */
 
 struct crl_totals {
-    uint64_t params;        /* weights of the model; the padding of the layout is not counted */
+    uint64_t params;        /* weights of the model, vision tower included; the padding of the layout is not counted */
     uint64_t params_active; /* that may act on one token: all but the experts not chosen; embedding table
                                counted */
     uint64_t params_read;   /* multiplied per decoded token: active without the embedding table (with it when
                                tied) */
     uint64_t params_routed; /* of all routed experts */
     uint64_t bytes;         /* packed matrices, headers and padding of panels included */
+    uint64_t params_vision; /* of the vision tower, adapter and projector; not active in a text token */
+    uint64_t bytes_vision;
     uint64_t bytes_read; /* read per decoded token: one embedding row, n_expert_used experts, all the rest */
 };
 

@@ -42,7 +42,7 @@ static struct crl_config scout(void)
     c.rope_low = 1;
     c.rope_high = 1;
     c.rope_old_ctx = 8192;
-    c.qk_norm = c.temperature_tuning = c.multimodal = true;
+    c.qk_norm = c.temperature_tuning = true;
     c.bos = 200000;
     c.pad = 200018;
     c.image_token = 200092;
@@ -54,6 +54,15 @@ static struct crl_config scout(void)
         c.uses_rope[l] = (l + 1) % 4 != 0;
         c.is_moe[l] = 1;
     }
+    return c;
+}
+
+/* The released tower; the same in all models. */
+static struct crl_config seeing(struct crl_config c)
+{
+    c.multimodal = true;
+    c.vision = (struct crl_vision_config){ .n_layer = 34, .n_head = 16, .d_model = 1408, .d_ff = 5632, .d_out = 4096,
+                                           .image = 336, .patch = 14, .shuffle = 2, .rope_theta = 10000 };
     return c;
 }
 
@@ -77,6 +86,22 @@ static uint32_t rnd(uint32_t lo, uint32_t hi)
 {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return lo + (uint32_t)((seed >> 33) % (hi - lo + 1));
+}
+
+static void add_vision(struct crl_config *c)
+{
+    struct crl_vision_config *v = &c->vision;
+
+    c->multimodal = true;
+    v->n_layer = rnd(1, 6);
+    v->n_head = rnd(1, 6);
+    v->d_model = 4 * v->n_head * rnd(1, 6);
+    v->shuffle = rnd(1, 3);
+    v->d_ff = v->d_model * v->shuffle * v->shuffle;
+    v->d_out = rnd(1, 200);
+    v->patch = rnd(1, 9);
+    v->image = v->patch * v->shuffle * rnd(1, 7);
+    v->rope_theta = (float)rnd(1, 1000000) / 3.0f;
 }
 
 static struct crl_config random_config(void)
@@ -112,10 +137,10 @@ static struct crl_config random_config(void)
     c.temperature_tuning = rnd(0, 1);
     c.attention_bias = rnd(0, 1);
     c.tied = rnd(0, 1);
-    c.multimodal = rnd(0, 1);
+    if (rnd(0, 1)) add_vision(&c);
     c.bos = (int32_t)rnd(0, 5000) - 1;
     c.pad = (int32_t)rnd(0, 5000) - 1;
-    c.image_token = (int32_t)rnd(0, 5000) - 1;
+    c.image_token = (int32_t)rnd(0, c.vocab - 1);
     c.n_eos = rnd(0, 8);
     for (unsigned i = 0; i < c.n_eos; i++) c.eos[i] = (int32_t)rnd(0, 0x7fffffff);
     for (unsigned l = 0; l < c.n_layer; l++) {
@@ -143,7 +168,7 @@ static void config_survives_its_json(void **state)
 {
     (void)state;
     for (int i = 0; i < 1000; i++) {
-        struct crl_config c = i == 0 ? scout() : i == 1 ? maverick() : random_config(), back;
+        struct crl_config c = i == 0 ? seeing(scout()) : i == 1 ? maverick() : random_config(), back;
         struct crl_err err = { "" };
         char *text = crl_config_to_json(&c), *again;
 
@@ -160,6 +185,8 @@ static void config_survives_its_json(void **state)
         assert_memory_equal(back.uses_rope, c.uses_rope, sizeof c.uses_rope);
         assert_memory_equal(back.is_moe, c.is_moe, sizeof c.is_moe);
         assert_memory_equal(back.eos, c.eos, sizeof c.eos);
+        assert_int_equal(back.multimodal, c.multimodal);
+        assert_memory_equal(&back.vision, &c.vision, sizeof c.vision);
         crl_free(text);
         crl_free(again);
     }
@@ -265,6 +292,53 @@ static void config_text_that_is_wrong_is_refused_by_name(void **state)
     crl_free(good);
 }
 
+static void config_of_a_tower_that_is_wrong_is_refused_by_name(void **state)
+{
+    static const struct {
+        const char *from, *to, *says;
+    } row[] = {
+        { "\"vision.n_layer\":34", "\"vision.n_layer\":0", "vision.n_layer is 0" },
+        { "\"vision.n_head\":16", "\"vision.n_head\":17", "not a multiple of 4 times vision.n_head 17" },
+        { "\"vision.d_ff\":5632", "\"vision.d_ff\":5633", "vision.d_ff is 5633" },
+        { "\"vision.image\":336", "\"vision.image\":335", "vision.image is 335" },
+        { "\"vision.patch\":14", "\"vision.patch\":1", "more than 65536 patches" },
+        { "\"vision.shuffle\":2", "\"vision.shuffle\":5", "vision.shuffle 5" },
+        { "\"vision.d_out\":4096,", "", "vision.d_out is missing" },
+        { "\"multimodal\":true", "\"multimodal\":false", "unknown key \"vision.n_layer\"" },
+        { "\"image_token\":200092", "\"image_token\":-1", "image_token is -1" },
+        { "\"image_token\":200092", "\"image_token\":202048", "image_token is 202048" },
+    };
+    struct crl_config c = seeing(scout()), back;
+    char *good = crl_config_to_json(&c), text[8192];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct crl_err err = { "" };
+        const char *at = strstr(good, row[i].from);
+
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, row[i].to, at + strlen(row[i].from));
+        assert_int_equal(crl_config_from_json(&back, text, strlen(text), &err), CRL_EFORMAT);
+        if (!strstr(err.text, row[i].says)) fail_msg("\"%s\" does not say \"%s\"", err.text, row[i].says);
+    }
+    crl_free(good);
+}
+
+/* Packers before the tower was packed wrote so. */
+static void config_that_claims_a_tower_without_one_is_text_only(void **state)
+{
+    struct crl_config c = scout(), back;
+    char *good = crl_config_to_json(&c), text[8192];
+    const char *at = strstr(good, "\"multimodal\":false");
+    struct crl_err err = { "" };
+
+    (void)state;
+    snprintf(text, sizeof text, "%.*s\"multimodal\":true%s", (int)(at - good), good, at + strlen("\"multimodal\":false"));
+    must(crl_config_from_json(&back, text, strlen(text), &err), &err);
+    assert_false(back.multimodal);
+    crl_free(good);
+}
+
 /* --- the list ----------------------------------------------------------------------------------------- */
 
 static void names_follow_the_checkpoints(void **state)
@@ -365,6 +439,55 @@ static void experts_have_an_extent_of_their_own(void **state)
     crl_schema_free(s);
 }
 
+static void tower_is_listed_after_the_text_model(void **state)
+{
+    static const struct {
+        enum crl_kind kind;
+        uint32_t layer, n, k;
+        const char *name;
+    } row[] = {
+        { CRL_KIND_V_CLASS, 0, 1, 1408, "vision_model.class_embedding" },
+        { CRL_KIND_V_POSITION, 0, 577, 1408, "vision_model.positional_embedding_vlm" },
+        { CRL_KIND_V_POST_BIAS, 0, 1, 1408, "vision_model.layernorm_post.bias" },
+        { CRL_KIND_V_PATCH, 0, 1408, 588, "vision_model.patch_embedding.linear.weight" },
+        { CRL_KIND_V_ATTN_NORM, 0, 1, 1408, "vision_model.model.layers.0.input_layernorm.weight" },
+        { CRL_KIND_V_O_BIAS, 33, 1, 1408, "vision_model.model.layers.33.self_attn.o_proj.bias" },
+        { CRL_KIND_V_FC1_BIAS, 3, 1, 5632, "vision_model.model.layers.3.mlp.fc1.bias" },
+        { CRL_KIND_V_V, 3, 1408, 1408, "vision_model.model.layers.3.self_attn.v_proj.weight" },
+        { CRL_KIND_V_FC2, 33, 1408, 5632, "vision_model.model.layers.33.mlp.fc2.weight" },
+        { CRL_KIND_V_ADAPTER_1, 0, 4096, 5632, "vision_model.vision_adapter.mlp.fc1.weight" },
+        { CRL_KIND_V_PROJECTOR, 0, 5120, 4096, "multi_modal_projector.linear_1.weight" },
+    };
+    struct crl_config c = seeing(scout());
+    struct crl_schema *s = build(&c);
+    struct crl_totals t;
+    struct crl_recipe r;
+    struct crl_err err = { "" };
+    size_t n_weight, n_extent;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        size_t at = crl_schema_find(s, row[i].kind, row[i].layer, 0);
+        const struct crl_weight *w = &s->weight[at];
+        assert_int_equal(at, crl_schema_find_name(s, row[i].name));
+        assert_int_equal(w->kind, row[i].kind);
+        assert_int_equal(w->n, row[i].n);
+        assert_int_equal(w->k, row[i].k);
+        assert_true(at >= s->n_text);
+    }
+    assert_int_equal(crl_schema_find(s, CRL_KIND_V_FC2, 34, 0), CRL_NO_WEIGHT);
+    must(crl_schema_count(&c, &n_weight, &n_extent, &err), &err);
+    assert_int_equal(s->n_weight, n_weight);
+    assert_int_equal(s->n_extent, n_extent);
+    must(crl_recipe_parse(&r, "q4", NULL, 0, &err), &err);
+    must(crl_recipe_totals(&r, s, &t, &err), &err);
+    assert_int_equal(t.params_vision, 871932416); /* published */
+    assert_int_equal(t.params, 108641793536);
+    assert_int_equal(crl_recipe_format(&r, &s->weight[crl_schema_find(s, CRL_KIND_V_Q, 0, 0)]), CRL_Q8);
+    assert_int_equal(crl_recipe_format(&r, &s->weight[crl_schema_find(s, CRL_KIND_V_PATCH, 0, 0)]), CRL_BF16);
+    crl_schema_free(s);
+}
+
 static void gate_and_up_rows_alternate_by_panels(void **state)
 {
     (void)state;
@@ -435,6 +558,19 @@ static void bytes_of_the_releases_follow_the_formats(void **state)
     crl_schema_free(s);
 }
 
+/* The tower's weights by its formulas: patches, class, positions, two norms, layers, adapter, projector. */
+static uint64_t tower_params(const struct crl_config *c)
+{
+    const struct crl_vision_config *v = &c->vision;
+    uint64_t d = v->d_model, ff = v->d_ff, patches;
+
+    if (!c->multimodal) return 0;
+    patches = (uint64_t)(v->image / v->patch) * (v->image / v->patch);
+    return d * 3 * v->patch * v->patch + d + (patches + 1) * d + 4 * d +
+           v->n_layer * (4 * (d * d + d) + 2 * d * ff + ff + d + 4 * d) + ff * v->d_out + (uint64_t)v->d_out * v->d_out +
+           (uint64_t)v->d_out * c->d_model;
+}
+
 /* The counts of reference section 1.5, written as formulas rather than as a walk over the list. */
 static void totals_agree_with_the_formulas_on_random_models(void **state)
 {
@@ -455,14 +591,15 @@ static void totals_agree_with_the_formulas_on_random_models(void **state)
         if (c.attention_bias) always += L * (q + 2 * kv + D);
         must(crl_recipe_parse(&r, i % 3 ? i % 3 == 1 ? "q8" : "q4" : "bf16", NULL, 0, &err), &err);
         must(crl_recipe_totals(&r, s, &t, &err), &err);
-        assert_int_equal(t.params, always + moe * c.n_expert * expert);
+        assert_int_equal(t.params_vision, tower_params(&c));
+        assert_int_equal(t.params, always + moe * c.n_expert * expert + t.params_vision);
         assert_int_equal(t.params_active, always + moe * c.n_expert_used * expert);
         assert_int_equal(t.params_read, t.params_active - (c.tied ? 0 : table));
         assert_int_equal(t.params_routed, moe * c.n_expert * expert);
         assert_true(t.bytes_read <= t.bytes + crl_panel_bytes(CRL_BF16, D));
         assert_true(t.bytes >= t.params * 17 / 32 && t.bytes_read >= t.params_read * 17 / 32);
         if (c.n_expert_used == c.n_expert && c.tied)
-            assert_int_equal(t.bytes_read - t.bytes,
+            assert_int_equal(t.bytes_read + t.bytes_vision - t.bytes,
                              crl_panel_bytes(r.format[CRL_KIND_EMBED], D) / CRL_PANEL_ROWS);
         crl_schema_free(s);
     }
@@ -656,9 +793,12 @@ int main(void)
         cmocka_unit_test(config_of_the_most_layers_fits_its_text),
         cmocka_unit_test(config_text_has_points_in_every_locale),
         cmocka_unit_test(config_text_that_is_wrong_is_refused_by_name),
+        cmocka_unit_test(config_of_a_tower_that_is_wrong_is_refused_by_name),
+        cmocka_unit_test(config_that_claims_a_tower_without_one_is_text_only),
         cmocka_unit_test(names_follow_the_checkpoints),
         cmocka_unit_test(find_agrees_with_the_list),
         cmocka_unit_test(experts_have_an_extent_of_their_own),
+        cmocka_unit_test(tower_is_listed_after_the_text_model),
         cmocka_unit_test(gate_and_up_rows_alternate_by_panels),
         cmocka_unit_test(totals_of_the_releases_are_the_published_ones),
         cmocka_unit_test(bytes_of_the_releases_follow_the_formats),

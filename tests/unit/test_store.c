@@ -546,8 +546,9 @@ static void fields_that_are_wrong_are_named(void **state)
     } row[] = {
         { 0, 1, 0x88, "wrong magic" },
         { 4, 1, 0x0a, "wrong magic" },
-        { 8, 4, 0, "version 0 of the packed file, this program reads version 1" },
-        { 8, 4, 2, "version 2 of" },
+        { 8, 4, 0, "version 0 of the packed file, this program reads versions 1 to 2" },
+        { 8, 4, 2, "version 2 of the packed file, its configuration belongs to version 1" },
+        { 8, 4, 3, "version 3 of" },
         { 12, 4, 1, "reserved field of the header" },
         { 52, 4, 1, "reserved field of the header" },
         { 60, 4, 1, "reserved field of the header" },
