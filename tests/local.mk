@@ -106,3 +106,8 @@ endif
 check_PROGRAMS += %D%/golden_logits
 TESTS += %D%/golden_logits
 %C%_golden_logits_SOURCES = %D%/golden_logits.c
+
+# The image path, likewise.
+check_PROGRAMS += %D%/golden_vision
+TESTS += %D%/golden_vision
+%C%_golden_vision_SOURCES = %D%/golden_vision.c

@@ -234,8 +234,8 @@ static void embed(struct crl_forward *f, const struct crl_member *me)
         size_t at = t->pos - t->segment->kv->n_pos;
         int32_t id = t->segment->id[at];
 
-        if (t->segment->feature && id == cfg->image_token)
-            memcpy(f->h + i * cfg->d_model, t->segment->feature + at * cfg->d_model, cfg->d_model * sizeof(float));
+        if (t->segment->feature && t->segment->feature[at])
+            memcpy(f->h + i * cfg->d_model, t->segment->feature[at], cfg->d_model * sizeof(float));
         else crl_model_embed(f->model, me->node, (size_t)id, f->h + i * cfg->d_model);
         crl_rope_angles(f->angle + i * cfg->d_head, f->model->inv_freq, cfg->d_head / 2, t->pos);
     }

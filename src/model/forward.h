@@ -19,9 +19,7 @@ struct crl_segment {
     struct crl_kv *kv;  /* n_pos is advanced by the pass */
     const int32_t *id;  /* [n_tok], each below vocab */
     size_t n_tok;
-    /* Replacement embeddings [n_tok][d_model] for tokens whose id is the image token, or NULL. Rows of other tokens are
-     * not read. */
-    const float *feature;
+    const float *const *feature; /* [n_tok] a row [d_model] in place of the embedding, or NULL; NULL: none at all */
     bool all_logits; /* logits of every token, else of the last one alone */
     bool no_logits;  /* none at all: more pieces of the prompt follow */
     size_t logits_from; /* with all_logits: tokens of the piece before this one have none */

@@ -27,6 +27,7 @@ extern "C" {
 struct crl_engine;
 struct crl_session;
 struct crl_sampler;
+struct crl_picture;
 
 /* Zeroed options (or NULL) mean the defaults. */
 struct crl_engine_options {
@@ -49,6 +50,7 @@ struct crl_engine_options {
     /* Called while weights are loaded, from the calling thread; false stops with CRL_EINTR. May be NULL. */
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;
+    size_t picture_cache; /* bytes kept of pictures seen; 0: 512 MiB */
 };
 
 CRL_API enum crl_status crl_engine_open(struct crl_engine **engine, const char *path,
@@ -65,6 +67,8 @@ struct crl_engine_info {
     uint64_t params, params_active;
     uint64_t bytes;              /* of all weights */
     uint64_t bytes_per_token;    /* of weights read for one decoded token */
+    bool sees;                   /* there is a vision tower: pictures may be fed */
+    int32_t image_token;         /* the id whose embedding pictures replace; -1: none */
     int32_t bos, eos[8];         /* -1: none */
     uint32_t n_eos;
     const char *numa;            /* "rows" */
@@ -99,6 +103,32 @@ CRL_API enum crl_status crl_session_feed(struct crl_session *session, const int3
 /* The same with the logits of every token, float [n][vocab]. */
 CRL_API enum crl_status crl_session_feed_all(struct crl_session *session, const int32_t *ids, size_t n, float *logits,
                                              struct crl_err *err);
+
+/* Pictures, for engines that see. A picture is a file (PNG, JPEG or BMP) decoded, cut into tiles and later, when it is
+ * first fed, encoded; the same pixels are encoded once as long as the engine's cache holds them. In a prompt a picture is
+ * a block of crl_picture_tokens ids, which crl_picture_ids writes. Free every picture before its engine is closed. */
+struct crl_picture_options {
+    uint32_t max_tiles; /* fewer tiles than the model's own limit: less detail, less time; 0: the model's limit */
+    bool as_stored;     /* do not turn it as its EXIF orientation says */
+};
+CRL_API enum crl_status crl_picture_open(struct crl_picture **picture, struct crl_engine *engine, const char *path,
+                                         const struct crl_picture_options *options, struct crl_err *err);
+/* The same from a file in memory; name stands for it in messages, NULL for "picture". */
+CRL_API enum crl_status crl_picture_read(struct crl_picture **picture, struct crl_engine *engine, const void *data,
+                                         size_t len, const char *name, const struct crl_picture_options *options,
+                                         struct crl_err *err);
+CRL_API void crl_picture_free(struct crl_picture *picture);
+CRL_API size_t crl_picture_tokens(const struct crl_picture *picture);
+CRL_API size_t crl_picture_tiles(const struct crl_picture *picture);
+CRL_API uint64_t crl_picture_hash(const struct crl_picture *picture); /* of its pixels */
+/* ids[crl_picture_tokens]. CRL_ENOENT when the model's tokenizer has no tokens for pictures. */
+CRL_API enum crl_status crl_picture_ids(const struct crl_picture *picture, int32_t *ids, struct crl_err *err);
+
+/* crl_session_feed of ids that hold blocks of pictures, in the order of the pictures; CRL_ERANGE when the number of image
+ * tokens is not what the pictures need. Pictures are encoded first where they were not. */
+CRL_API enum crl_status crl_session_feed_pictures(struct crl_session *session, const int32_t *ids, size_t n,
+                                                  struct crl_picture *const *pictures, size_t n_picture, float *logits,
+                                                  struct crl_err *err);
 
 /* One token for each of n different sessions of one engine in a single pass: weights are read once for all.
  * logits: float [n][vocab]. All or nothing, as above. */

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "model/kv.h"
+#include "run/picture.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct crl_engine {
     struct crl_tok *tok; /* NULL: the file has none */
     struct crl_team *team;
     struct crl_forward *forward;
+    struct crl_eyes *eyes; /* NULL: no vision tower */
     struct crl_kernels kern;
     enum crl_kv_type kv_type;
     struct crl_segment *segment;  /* [batch_max] */
@@ -182,6 +184,8 @@ static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_opti
     if (!st) st = read_generation(e, err);
     if (!st) st = crl_pack_totals(e->pack, &e->totals, err);
     if (!st) st = crl_forward_new(&e->forward, e->model, &e->kern, e->team, batch, err);
+    if (!st && e->model->cfg.multimodal)
+        st = crl_eyes_new(&e->eyes, e->pack, e->tok, &e->kern, e->team, o->picture_cache, err);
     if (!st && !(e->segment = crl_alloc(batch, sizeof *e->segment)))
         st = crl_fail(err, CRL_ENOMEM, "no memory for an engine");
     return st;
@@ -222,6 +226,7 @@ enum crl_status crl_engine_open(struct crl_engine **engine, const char *path, co
 void crl_engine_close(struct crl_engine *e)
 {
     if (!e) return;
+    crl_eyes_free(e->eyes);
     crl_forward_free(e->forward);
     crl_model_free(e->model);
     crl_weights_free(e->weights);
@@ -256,6 +261,8 @@ void crl_engine_info(const struct crl_engine *e, struct crl_engine_info *info)
     info->params_active = e->totals.params_active;
     info->bytes = e->totals.bytes;
     info->bytes_per_token = e->totals.bytes_read;
+    info->sees = e->eyes != NULL;
+    info->image_token = cfg->image_token;
     info->bos = cfg->bos;
     info->n_eos = e->n_eos;
     memcpy(info->eos, e->eos, sizeof info->eos);
@@ -307,6 +314,16 @@ void crl_engine_profile(struct crl_engine *e, struct crl_profile *profile)
 struct crl_team *crl_engine_team(const struct crl_engine *e)
 {
     return e->team;
+}
+
+struct crl_eyes *crl_engine_eyes(const struct crl_engine *e)
+{
+    return e->eyes;
+}
+
+struct crl_engine *crl_session_engine(const struct crl_session *s)
+{
+    return s->engine;
 }
 
 struct crl_kv *crl_session_kv(const struct crl_session *s)
@@ -443,8 +460,8 @@ static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logit
 }
 
 /* Cut the text into passes: no longer than the buffers, none across the edge of an attention chunk. */
-static enum crl_status feed(struct crl_session *s, const int32_t *ids, size_t n, float *logits, bool all,
-                            struct crl_err *err)
+enum crl_status crl_session_feed_rows(struct crl_session *s, const int32_t *ids, const float *const *rows, size_t n,
+                                      float *logits, bool all, struct crl_err *err)
 {
     struct crl_engine *e = s->engine;
     enum crl_status st = check_tokens(s, ids, n, err);
@@ -455,7 +472,8 @@ static enum crl_status feed(struct crl_session *s, const int32_t *ids, size_t n,
         piece = n - at;
         if (piece > most) piece = most;
         if (piece > room) piece = room;
-        e->segment[0] = (struct crl_segment){ s->kv, ids + at, piece, NULL, all, !all && (!logits || at + piece < n), 0 };
+        e->segment[0] = (struct crl_segment){ s->kv, ids + at, piece, rows ? rows + at : NULL, all,
+                                              !all && (!logits || at + piece < n), 0 };
         run(e, 1, all ? logits + at * e->model->cfg.vocab : logits, NULL, NULL);
     }
     return st;
@@ -464,13 +482,13 @@ static enum crl_status feed(struct crl_session *s, const int32_t *ids, size_t n,
 enum crl_status crl_session_feed(struct crl_session *s, const int32_t *ids, size_t n, float *logits,
                                  struct crl_err *err)
 {
-    return feed(s, ids, n, logits, false, err);
+    return crl_session_feed_rows(s, ids, NULL, n, logits, false, err);
 }
 
 enum crl_status crl_session_feed_all(struct crl_session *s, const int32_t *ids, size_t n, float *logits,
                                      struct crl_err *err)
 {
-    return feed(s, ids, n, logits, true, err);
+    return crl_session_feed_rows(s, ids, NULL, n, logits, true, err);
 }
 
 enum crl_status crl_engine_step(struct crl_engine *e, struct crl_session *const *sessions, const int32_t *ids,

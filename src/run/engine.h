@@ -34,6 +34,17 @@ void crl_engine_profile(struct crl_engine *engine, struct crl_profile *profile);
 /* The engine's own threads, to be used between passes. */
 struct crl_team *crl_engine_team(const struct crl_engine *engine);
 
+/* The engine's eyes (run/picture.h), NULL when the model has no vision tower. */
+struct crl_eyes;
+struct crl_eyes *crl_engine_eyes(const struct crl_engine *engine);
+
+struct crl_engine *crl_session_engine(const struct crl_session *session);
+
+/* crl_session_feed (or, with all, _feed_all) with rows[i] [d_model] in place of the embedding of ids[i] where it is not
+ * NULL; rows NULL: nowhere. */
+enum crl_status crl_session_feed_rows(struct crl_session *session, const int32_t *ids, const float *const *rows,
+                                      size_t n, float *logits, bool all, struct crl_err *err);
+
 /* The cache of a session. Whoever fills positions by hand (measurements) also advances n_pos. */
 struct crl_kv *crl_session_kv(const struct crl_session *session);
 

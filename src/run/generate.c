@@ -3,6 +3,7 @@
 #include "run/generate.h"
 
 #include "base/mem.h"
+#include "run/picture.h"
 
 #include <assert.h>
 #include <string.h>
@@ -128,6 +129,7 @@ struct job {
     struct crl_generated *out;
     struct crl_err *err;
     float *logits; /* [vocab] */
+    const float *const *rows; /* [prompt] of pictures; NULL: there are none */
     struct crl_detok detok;
     struct crl_stopper stopper;
     struct crl_str piece; /* text of one token */
@@ -214,16 +216,43 @@ static enum crl_status emit_rest(struct job *j)
     return st;
 }
 
-static enum crl_status prefill(struct job *j, const int32_t *ids, size_t n, bool *stopped)
+static bool goes_on(void *ctx)
+{
+    return !interrupted(ctx);
+}
+
+/* Encode the pictures that were not seen yet, and find the row of every token. */
+static enum crl_status look(struct job *j, const int32_t *ids, size_t n, bool *stopped)
 {
     double start = seconds();
+    struct crl_err why = { "" };
     enum crl_status st = CRL_OK;
 
+    if (!j->opt->n_picture) return CRL_OK;
+    for (size_t i = 0; !st && i < j->opt->n_picture; i++) {
+        struct crl_picture *p = j->opt->picture[i];
+        if (!crl_picture_rows(p)) j->out->n_tile += crl_picture_tiles(p);
+        st = crl_picture_look(p, goes_on, j, &why);
+        *stopped = st == CRL_EINTR;
+        if (*stopped) return CRL_OK;
+    }
+    j->out->look_s = seconds() - start;
+    if (st) return crl_fail(j->err, st, "%s", why.text);
+    return crl_pictures_place(j->engine, ids, n, j->opt->picture, j->opt->n_picture, &j->rows, j->err);
+}
+
+static enum crl_status prefill(struct job *j, const int32_t *ids, size_t n, bool *stopped)
+{
+    enum crl_status st = look(j, ids, n, stopped);
+    double start = seconds();
+
+    if (st || *stopped) return st;
     for (size_t i = 0; i < n && !st; i++) st = crl_sampler_accept(j->sampler, ids[i], j->err);
     for (size_t at = 0; at < n && !st; at += PIECE) {
         size_t piece = n - at < PIECE ? n - at : PIECE;
         if ((*stopped = interrupted(j))) break;
-        st = crl_session_feed(j->session, ids + at, piece, at + piece == n ? j->logits : NULL, j->err);
+        st = crl_session_feed_rows(j->session, ids + at, j->rows ? j->rows + at : NULL, piece,
+                                   at + piece == n ? j->logits : NULL, false, j->err);
         if (!st) j->out->n_prompt += piece;
     }
     j->out->prefill_s = seconds() - start;
@@ -314,5 +343,6 @@ enum crl_status crl_generate(struct crl_engine *engine, struct crl_session *sess
     crl_stopper_fini(&j.stopper);
     crl_str_fini(&j.piece);
     crl_free(j.logits);
+    crl_free((void *)(uintptr_t)j.rows);
     return st;
 }

@@ -21,6 +21,8 @@ struct crl_generate_options {
     size_t n_stop;
     const int32_t *stop_ids; /* [n_stop_id] tokens that end it, besides those of the model */
     size_t n_stop_id;
+    struct crl_picture *const *picture; /* [n_picture] of the prompt, in order; looked at first where they were not */
+    size_t n_picture;
     /* Text as it becomes sure, and whether to stop; both may be NULL. interrupted is asked between passes. */
     void (*text)(void *ctx, const char *text, size_t len);
     bool (*interrupted)(void *ctx);
@@ -45,6 +47,8 @@ struct crl_generated {
     size_t stop_string;         /* with CRL_END_STRING: which one */
     size_t n_prompt;            /* tokens fed as prompt */
     size_t n_decoded;           /* tokens fed one by one afterwards */
+    size_t n_tile;              /* tiles of pictures that were encoded for this */
+    double look_s;              /* spent on that */
     double prefill_s, decode_s; /* spent on these; decoding includes choosing */
 };
 void crl_generated_fini(struct crl_generated *g);
