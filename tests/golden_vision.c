@@ -160,10 +160,28 @@ static void unstage(const char *dir)
 
 /* --- running --------------------------------------------------------------------------------------------------- */
 
-static struct crl_engine *engine_of(const struct golden *g, const char *dir, unsigned threads)
+/* Machines that a case runs on: threads, and how weights are laid out over the nodes of a pretended one. */
+static const struct {
+    unsigned threads;
+    const char *numa, *topology;
+} machines[] = {
+    { 1, NULL, NULL },
+    { 2, NULL, NULL },
+    { 3, NULL, NULL },
+    { 4, "rows", "package:2 [numa(memory=64GiB)] core:2 pu:1" },
+    { 2, "interleave", "package:2 [numa(memory=64GiB)] core:2 pu:1" },
+    { 3, "off", "package:2 [numa(memory=64GiB)] core:2 pu:1" },
+    { 3, "experts", "package:2 [numa(memory=64GiB)] core:2 pu:1" },
+};
+
+static struct crl_engine *engine_of(const struct golden *g, const char *dir, size_t machine)
 {
     struct crl_convert_options convert = { .jobs = 2 };
-    struct crl_engine_options options = { .threads = threads, .batch_max = 64, .no_pin = true };
+    struct crl_engine_options options = { .threads = machines[machine].threads,
+                                          .batch_max = 64,
+                                          .no_pin = true,
+                                          .numa = machines[machine].numa,
+                                          .topology = machines[machine].topology };
     struct crl_err err = { "" };
     struct crl_recipe recipe;
     struct crl_ckpt *ck = NULL;
@@ -349,7 +367,7 @@ static void compare_groups(const struct golden *g, struct crl_engine *e, const s
 
     if (!st) st = crl_image_read(&img, path, false, &err);
     if (!st) st = crl_tiles_cut(&tiles, &img, &pre, 0, &err);
-    if (!st) st = crl_tower_new(&t, pack, crl_engine_kernels(e), crl_engine_team(e), 3, &err);
+    if (!st) st = crl_tower_new(&t, crl_engine_weights(e), crl_engine_kernels(e), crl_engine_team(e), 3, &err);
     if (!st) crl_tower_encode(t, &tiles, &pre, 0, tiles.grid.n_tile, rows, NULL);
     if (st) fail(g, err.text);
     else if (memcmp(rows, crl_picture_rows(p), n * sizeof *rows)) fail(g, "tiles in groups of 3 give other bits");
@@ -373,7 +391,7 @@ static void run_engine(const struct golden *g, struct crl_engine *e, const int32
         compare(g, "seen", rows, g->step * g->d_model, want_rows, (g->n_row + g->step - 1) / g->step, g->d_model);
         compare(g, "logits", logits + g->from * g->vocab, g->vocab, want, g->n_tok - g->from, g->vocab);
     } else if (memcmp(*kept, logits, g->n_tok * g->vocab * sizeof *logits)) {
-        fail(g, "another number of threads gives other bits");
+        fail(g, "other threads or memory nodes give other bits");
     }
     if (!quick && !*kept) {
         for (size_t piece = 1; piece < 8; piece += 4) {
@@ -409,8 +427,8 @@ static void run_case(const struct golden *g, bool quick)
         goto out;
     }
     stage(g, dir);
-    for (unsigned threads = 1; threads <= (quick ? 1 : 3); threads++) {
-        struct crl_engine *e = engine_of(g, dir, threads);
+    for (size_t i = 0; i < (quick ? 1 : sizeof machines / sizeof *machines); i++) {
+        struct crl_engine *e = engine_of(g, dir, i);
         if (!e) break;
         run_engine(g, e, ids, want_rows, want, quick, &kept);
         crl_engine_close(e);

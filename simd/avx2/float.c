@@ -106,7 +106,6 @@ CRL_INLINE __m256 round_bf16(__m256 v)
     return _mm256_blendv_ps(_mm256_castsi256_ps(r), v, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
 }
 
-float crl_softmax_avx2(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 /* Sum of f(x) over n values in 16 lanes: x itself, or the square of x less mean. */
 CRL_INLINE float lane_sum(const float *x, size_t n, bool square, float mean)
 {
@@ -170,7 +169,7 @@ void crl_gelu_avx2(float *x, const float *bias, size_t n)
     for (; i < n; i++) x[i] = crl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
-float crl_softmax_avx2(float *s, size_t n, float scale, float *max, float *sum)
+float crl_softmax_avx2(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     float lane[16], best = *max, shrink;
     __m256 a, b, top;

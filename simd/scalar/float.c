@@ -50,7 +50,6 @@ void crl_rotate_scalar(float *x, const float *cs, size_t n_pair)
     }
 }
 
-float crl_softmax_scalar(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 void crl_layer_norm_scalar(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps)
 {
     float lane[16] = { 0 }, mean, r;
@@ -68,7 +67,7 @@ void crl_gelu_scalar(float *x, const float *bias, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = crl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
-float crl_softmax_scalar(float *s, size_t n, float scale, float *max, float *sum)
+float crl_softmax_scalar(float *s, size_t n, float scale, bool bf16, float *max, float *sum)
 {
     float lane[16] = { 0 }, best = *max, shrink;
 

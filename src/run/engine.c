@@ -185,7 +185,7 @@ static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_opti
     if (!st) st = crl_pack_totals(e->pack, &e->totals, err);
     if (!st) st = crl_forward_new(&e->forward, e->model, &e->kern, e->team, batch, err);
     if (!st && e->model->cfg.multimodal)
-        st = crl_eyes_new(&e->eyes, e->pack, e->tok, &e->kern, e->team, o->picture_cache, err);
+        st = crl_eyes_new(&e->eyes, e->weights, e->tok, &e->kern, e->team, o->picture_cache, err);
     if (!st && !(e->segment = crl_alloc(batch, sizeof *e->segment)))
         st = crl_fail(err, CRL_ENOMEM, "no memory for an engine");
     return st;

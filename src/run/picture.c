@@ -60,9 +60,10 @@ static void read_ids(struct crl_eyes *e, const struct crl_tok *tok, const struct
     e->ids.patch = cfg->image_token;
 }
 
-enum crl_status crl_eyes_new(struct crl_eyes **out, const struct crl_pack *pack, const struct crl_tok *tok,
+enum crl_status crl_eyes_new(struct crl_eyes **out, const struct crl_weights *weights, const struct crl_tok *tok,
                              const struct crl_kernels *kern, struct crl_team *team, size_t cache, struct crl_err *err)
 {
+    const struct crl_pack *pack = crl_weights_pack(weights);
     const struct crl_config *cfg = crl_pack_config(pack);
     struct crl_eyes *e = crl_alloc(1, sizeof *e);
     const unsigned char *text;
@@ -83,7 +84,7 @@ enum crl_status crl_eyes_new(struct crl_eyes **out, const struct crl_pack *pack,
     text = crl_pack_section(pack, CRL_SECTION_PREPROCESSING, &len);
     if (text) st = crl_preprocess_parse(&e->pre, (const char *)text, len, cfg->vision.image, err);
     if (st) crl_err_prefix(err, "%s", e->name);
-    if (!st) st = crl_tower_new(&e->tower, pack, kern, team, 0, err);
+    if (!st) st = crl_tower_new(&e->tower, weights, kern, team, 0, err);
     if (st) {
         crl_eyes_free(e);
         return st;

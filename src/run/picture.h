@@ -19,8 +19,8 @@
 
 struct crl_eyes;
 
-/* For a multimodal pack. tok may be NULL: pictures then have no ids. cache: bytes, 0 for the default. */
-enum crl_status crl_eyes_new(struct crl_eyes **out, const struct crl_pack *pack, const struct crl_tok *tok,
+/* For weights of a multimodal pack. tok may be NULL: pictures then have no ids. cache: bytes, 0 for the default. */
+enum crl_status crl_eyes_new(struct crl_eyes **out, const struct crl_weights *weights, const struct crl_tok *tok,
                              const struct crl_kernels *kern, struct crl_team *team, size_t cache, struct crl_err *err);
 void crl_eyes_free(struct crl_eyes *e); /* every picture must be freed before */
 

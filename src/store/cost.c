@@ -256,7 +256,7 @@ static void count_token_bytes(struct crl_placement *p, const struct work *w, con
         const struct crl_weight *m = &s->weight[c->weight];
         double times = m->expert >= 0 ? expert_weight(w, m, routed) : 1;
 
-        if (m->kind == CRL_KIND_EMBED && !s->cfg.tied) continue;
+        if ((m->kind == CRL_KIND_EMBED && !s->cfg.tied) || crl_kind_is_vision(m->kind)) continue;
         if (p->weight[c->weight].share == CRL_SHARE_EACH_SIDE) times = 0.5;
         p->node[c->node].token_bytes += (uint64_t)((double)c->bytes * times);
     }

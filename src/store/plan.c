@@ -350,7 +350,8 @@ static void make_homes(const struct crl_config *cfg, const double *routed, uint3
 
 static bool is_small(enum crl_kind kind)
 {
-    return (kind >= CRL_KIND_FINAL_NORM && kind <= CRL_KIND_ROUTER);
+    return (kind >= CRL_KIND_FINAL_NORM && kind <= CRL_KIND_ROUTER) ||
+           (crl_kind_is_vision(kind) && !crl_kind_takes(kind, CRL_BF16));
 }
 
 static bool is_expert(enum crl_kind kind)
@@ -494,7 +495,7 @@ static void put_slices(struct crl_placement *p, const struct crl_layout *l, stru
         for (size_t i = 0; i < p->n_slice; i++) {
             struct crl_slice *s = &p->slice[i];
             const struct crl_weight *w = &l->schema->weight[s->weight];
-            bool cold = is_expert(w->kind) || (w->kind == CRL_KIND_EMBED && !l->schema->cfg.tied);
+            bool cold = is_expert(w->kind) || crl_kind_is_vision(w->kind) || (w->kind == CRL_KIND_EMBED && !l->schema->cfg.tied);
             struct cursor *c;
 
             if (placed ? cold != pass : pass) continue;

@@ -12,10 +12,23 @@
 #define QUERY_ROWS 64  /* queries of one attention step */
 #define GROUP_MOST 4
 
+/* A matrix as one memory node sees it: the panels [lo, hi) are the node's own to compute. */
+struct stripe {
+    struct crl_mat mat;
+    size_t lo, hi;
+};
+
 struct layer {
     const float *attn_norm, *attn_norm_bias, *ffn_norm, *ffn_norm_bias;
     const float *q_bias, *k_bias, *v_bias, *o_bias, *fc1_bias, *fc2_bias;
-    struct crl_mat q, k, v, o, fc1, fc2;
+    struct stripe q, k, v, o, fc1, fc2;
+};
+
+/* All weights from one memory node's side. */
+struct view {
+    const float *class_row, *position, *pre_norm, *pre_bias, *post_norm, *post_bias;
+    struct stripe patch, adapter_1, adapter_2, projector;
+    struct layer *layer; /* [n_layer] */
 };
 
 /* Rows that multiply weights: floats for bf16 matrices, codes for q8 (fine) and q4 (coarse). */
@@ -45,9 +58,8 @@ struct crl_tower {
     size_t n_out;    /* tokens that leave a tile */
     size_t d_head;
     size_t group;    /* tiles at once */
-    const float *class_row, *position, *pre_norm, *pre_bias, *post_norm, *post_bias;
-    struct crl_mat patch, adapter_1, adapter_2, projector;
-    struct layer *layer;
+    struct view *view;     /* [n_node] */
+    unsigned n_node;
     float *angle;          /* [n_tok][d_head]: cos and sin of every pair */
     unsigned char *memory; /* the arena of what follows */
     size_t bytes;
@@ -77,52 +89,83 @@ static size_t round16(size_t n)
 
 /* --- building ------------------------------------------------------------------------------------------------ */
 
-static void bind(const struct crl_pack *pack, enum crl_kind kind, uint32_t layer, struct crl_mat *m)
+struct binder {
+    const struct crl_weights *w;
+    unsigned node;
+};
+
+static size_t find(const struct binder *b, enum crl_kind kind, uint32_t layer)
 {
-    crl_pack_mat(pack, crl_schema_find(crl_pack_schema(pack), kind, layer, 0), m);
+    return crl_schema_find(crl_pack_schema(crl_weights_pack(b->w)), kind, layer, 0);
 }
 
-static const float *bind_vector(const struct crl_pack *pack, enum crl_kind kind, uint32_t layer)
+static void bind(const struct binder *b, enum crl_kind kind, uint32_t layer, struct stripe *s)
+{
+    const struct crl_pack *pack = crl_weights_pack(b->w);
+    size_t weight = find(b, kind, layer);
+
+    if (crl_weights_mat(b->w, weight, 0, b->node, &s->mat, &s->lo, &s->hi)) return;
+    s->mat.format = crl_pack_format(pack, weight); /* nothing to compute, but everybody knows the shape */
+    s->mat.n = crl_pack_schema(pack)->weight[weight].n;
+    s->mat.k = crl_pack_schema(pack)->weight[weight].k;
+}
+
+static const float *bind_vector(const struct binder *b, enum crl_kind kind, uint32_t layer)
 {
     struct crl_mat m;
 
-    bind(pack, kind, layer, &m);
+    crl_weights_panel(b->w, find(b, kind, layer), b->node, 0, &m);
     return (const float *)(const void *)m.panel;
 }
 
-static void bind_layer(struct layer *l, const struct crl_pack *pack, uint32_t i)
+static void bind_layer(const struct binder *b, struct layer *l, uint32_t i)
 {
-    l->attn_norm = bind_vector(pack, CRL_KIND_V_ATTN_NORM, i);
-    l->attn_norm_bias = bind_vector(pack, CRL_KIND_V_ATTN_NORM_BIAS, i);
-    l->ffn_norm = bind_vector(pack, CRL_KIND_V_FFN_NORM, i);
-    l->ffn_norm_bias = bind_vector(pack, CRL_KIND_V_FFN_NORM_BIAS, i);
-    l->q_bias = bind_vector(pack, CRL_KIND_V_Q_BIAS, i);
-    l->k_bias = bind_vector(pack, CRL_KIND_V_K_BIAS, i);
-    l->v_bias = bind_vector(pack, CRL_KIND_V_V_BIAS, i);
-    l->o_bias = bind_vector(pack, CRL_KIND_V_O_BIAS, i);
-    l->fc1_bias = bind_vector(pack, CRL_KIND_V_FC1_BIAS, i);
-    l->fc2_bias = bind_vector(pack, CRL_KIND_V_FC2_BIAS, i);
-    bind(pack, CRL_KIND_V_Q, i, &l->q);
-    bind(pack, CRL_KIND_V_K, i, &l->k);
-    bind(pack, CRL_KIND_V_V, i, &l->v);
-    bind(pack, CRL_KIND_V_O, i, &l->o);
-    bind(pack, CRL_KIND_V_FC1, i, &l->fc1);
-    bind(pack, CRL_KIND_V_FC2, i, &l->fc2);
+    l->attn_norm = bind_vector(b, CRL_KIND_V_ATTN_NORM, i);
+    l->attn_norm_bias = bind_vector(b, CRL_KIND_V_ATTN_NORM_BIAS, i);
+    l->ffn_norm = bind_vector(b, CRL_KIND_V_FFN_NORM, i);
+    l->ffn_norm_bias = bind_vector(b, CRL_KIND_V_FFN_NORM_BIAS, i);
+    l->q_bias = bind_vector(b, CRL_KIND_V_Q_BIAS, i);
+    l->k_bias = bind_vector(b, CRL_KIND_V_K_BIAS, i);
+    l->v_bias = bind_vector(b, CRL_KIND_V_V_BIAS, i);
+    l->o_bias = bind_vector(b, CRL_KIND_V_O_BIAS, i);
+    l->fc1_bias = bind_vector(b, CRL_KIND_V_FC1_BIAS, i);
+    l->fc2_bias = bind_vector(b, CRL_KIND_V_FC2_BIAS, i);
+    bind(b, CRL_KIND_V_Q, i, &l->q);
+    bind(b, CRL_KIND_V_K, i, &l->k);
+    bind(b, CRL_KIND_V_V, i, &l->v);
+    bind(b, CRL_KIND_V_O, i, &l->o);
+    bind(b, CRL_KIND_V_FC1, i, &l->fc1);
+    bind(b, CRL_KIND_V_FC2, i, &l->fc2);
 }
 
-static void bind_all(struct crl_tower *t, const struct crl_pack *pack)
+static enum crl_status bind_view(const struct binder *b, struct view *v, uint32_t n_layer, struct crl_err *err)
 {
-    t->class_row = bind_vector(pack, CRL_KIND_V_CLASS, 0);
-    t->position = bind_vector(pack, CRL_KIND_V_POSITION, 0);
-    t->pre_norm = bind_vector(pack, CRL_KIND_V_PRE_NORM, 0);
-    t->pre_bias = bind_vector(pack, CRL_KIND_V_PRE_BIAS, 0);
-    t->post_norm = bind_vector(pack, CRL_KIND_V_POST_NORM, 0);
-    t->post_bias = bind_vector(pack, CRL_KIND_V_POST_BIAS, 0);
-    bind(pack, CRL_KIND_V_PATCH, 0, &t->patch);
-    bind(pack, CRL_KIND_V_ADAPTER_1, 0, &t->adapter_1);
-    bind(pack, CRL_KIND_V_ADAPTER_2, 0, &t->adapter_2);
-    bind(pack, CRL_KIND_V_PROJECTOR, 0, &t->projector);
-    for (uint32_t i = 0; i < t->cfg.n_layer; i++) bind_layer(&t->layer[i], pack, i);
+    v->layer = crl_alloc(n_layer, sizeof *v->layer);
+    if (!v->layer) return crl_fail(err, CRL_ENOMEM, "no memory for %u layers of a vision tower", n_layer);
+    v->class_row = bind_vector(b, CRL_KIND_V_CLASS, 0);
+    v->position = bind_vector(b, CRL_KIND_V_POSITION, 0);
+    v->pre_norm = bind_vector(b, CRL_KIND_V_PRE_NORM, 0);
+    v->pre_bias = bind_vector(b, CRL_KIND_V_PRE_BIAS, 0);
+    v->post_norm = bind_vector(b, CRL_KIND_V_POST_NORM, 0);
+    v->post_bias = bind_vector(b, CRL_KIND_V_POST_BIAS, 0);
+    bind(b, CRL_KIND_V_PATCH, 0, &v->patch);
+    bind(b, CRL_KIND_V_ADAPTER_1, 0, &v->adapter_1);
+    bind(b, CRL_KIND_V_ADAPTER_2, 0, &v->adapter_2);
+    bind(b, CRL_KIND_V_PROJECTOR, 0, &v->projector);
+    for (uint32_t i = 0; i < n_layer; i++) bind_layer(b, &v->layer[i], i);
+    return CRL_OK;
+}
+
+static enum crl_status bind_all(struct crl_tower *t, const struct crl_weights *w, struct crl_err *err)
+{
+    struct binder b = { w, 0 };
+    enum crl_status st = CRL_OK;
+
+    t->n_node = crl_weights_plan(w)->n_node;
+    t->view = crl_alloc(t->n_node, sizeof *t->view);
+    if (!t->view) return crl_fail(err, CRL_ENOMEM, "no memory for a vision tower");
+    for (; !st && b.node < t->n_node; b.node++) st = bind_view(&b, &t->view[b.node], t->cfg.n_layer, err);
+    return st;
 }
 
 /* Angles of all tokens: the first half of a head's pairs turn by the column, the second by the row, both counted from 1;
@@ -186,12 +229,14 @@ static void lay_out(struct crl_tower *t, struct crl_arena *a)
     }
 }
 
-enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_pack *pack, const struct crl_kernels *kernels,
-                              struct crl_team *team, size_t group, struct crl_err *err)
+enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_weights *weights,
+                              const struct crl_kernels *kernels, struct crl_team *team, size_t group,
+                              struct crl_err *err)
 {
-    const struct crl_config *cfg = crl_pack_config(pack);
+    const struct crl_config *cfg = crl_pack_config(crl_weights_pack(weights));
     struct crl_tower *t = crl_alloc(1, sizeof *t);
     struct crl_arena a = { NULL, 0, 0, false };
+    enum crl_status st;
 
     *out = NULL;
     if (!t) return crl_fail(err, CRL_ENOMEM, "no memory for a vision tower");
@@ -209,16 +254,17 @@ enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_pack *pac
     t->group = t->group < 1 ? 1 : t->group > GROUP_MOST ? GROUP_MOST : t->group;
     lay_out(t, &a);
     t->bytes = a.used;
-    t->layer = crl_alloc(t->cfg.n_layer, sizeof *t->layer);
+    st = bind_all(t, weights, err);
     t->angle = crl_alloc(t->n_tok, t->d_head * sizeof *t->angle);
     t->memory = a.overflow ? NULL : crl_alloc(a.used, 1);
-    if (!t->layer || !t->angle || !t->memory) {
+    if (!st && (!t->angle || !t->memory))
+        st = crl_fail(err, CRL_ENOMEM, "no memory for the buffers of a vision tower (%zu bytes)", a.used);
+    if (st) {
         crl_tower_free(t);
-        return crl_fail(err, CRL_ENOMEM, "no memory for the buffers of a vision tower (%zu bytes)", a.used);
+        return st;
     }
     a = (struct crl_arena){ t->memory, 0, a.used, false };
     lay_out(t, &a);
-    bind_all(t, pack);
     fill_angles(t);
     *out = t;
     return CRL_OK;
@@ -227,7 +273,8 @@ enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_pack *pac
 void crl_tower_free(struct crl_tower *t)
 {
     if (!t) return;
-    crl_free(t->layer);
+    for (unsigned i = 0; t->view && i < t->n_node; i++) crl_free(t->view[i].layer);
+    crl_free(t->view);
     crl_free(t->angle);
     crl_free(t->memory);
     crl_free(t);
@@ -270,10 +317,10 @@ static void join(struct crl_tower *t, const struct crl_member *me, enum phase ph
 }
 
 /* Codes of row i in the form that w reads. */
-static void quantise(const struct crl_tower *t, const struct rows *x, size_t i, size_t k, const struct crl_mat *w)
+static void quantise(const struct crl_tower *t, const struct rows *x, size_t i, size_t k, const struct stripe *w)
 {
-    if (w->format == CRL_Q8) t->kern->act_row(&x->fine, i, x->x + i * x->stride, k);
-    if (w->format == CRL_Q4) t->kern->act_row(&x->coarse, i, x->x + i * x->stride, k);
+    if (w->mat.format == CRL_Q8) t->kern->act_row(&x->fine, i, x->x + i * x->stride, k);
+    if (w->mat.format == CRL_Q4) t->kern->act_row(&x->coarse, i, x->x + i * x->stride, k);
 }
 
 /* y[i][..] = x[i] . w for rows i < m and the panels [lo, hi) of w. */
@@ -294,11 +341,40 @@ static void reshape(struct rows *x, size_t k)
     crl_act_shape(&x->coarse, CRL_Q4_SPAN, k);
 }
 
-/* Columns that panels [lo, hi) of a matrix of n rows make. */
-static void columns(size_t n, size_t lo, size_t hi, size_t *first, size_t *end)
+/* The panels of w that are this member's, and the columns they make. */
+static void own_panels(const struct crl_member *me, const struct stripe *w, size_t *lo, size_t *hi, size_t *first,
+                       size_t *end)
 {
-    *first = lo * CRL_PANEL_ROWS;
-    *end = hi * CRL_PANEL_ROWS < n ? hi * CRL_PANEL_ROWS : n;
+    crl_part(w->hi - w->lo, me->node_id, me->node_n, lo, hi);
+    *lo += w->lo;
+    *hi += w->lo;
+    *first = *lo * CRL_PANEL_ROWS;
+    *end = *hi * CRL_PANEL_ROWS < w->mat.n ? *hi * CRL_PANEL_ROWS : w->mat.n;
+}
+
+/* y = x . w + bias for the panels of this member. */
+static void linear(struct crl_tower *t, const struct crl_member *me, float *y, size_t y_stride, const struct rows *x,
+                   size_t m, const struct stripe *w, const float *bias)
+{
+    size_t lo, hi, first, end;
+
+    own_panels(me, w, &lo, &hi, &first, &end);
+    multiply(t, y, y_stride, x, m, &w->mat, lo, hi);
+    for (size_t i = 0; bias && i < m; i++)
+        for (size_t j = first; j < end; j++) y[i * y_stride + j] += bias[j];
+}
+
+/* h += x . w + bias */
+static void add_linear(struct crl_tower *t, const struct crl_member *me, const struct rows *x, const struct stripe *w,
+                       const float *bias)
+{
+    size_t d = t->cfg.d_model, m = t->n * t->n_tok, lo, hi, first, end;
+
+    own_panels(me, w, &lo, &hi, &first, &end);
+    multiply(t, t->v, t->wide, x, m, &w->mat, lo, hi);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = first; j < end; j++) t->h[i * d + j] += t->v[i * t->wide + j] + bias[j];
+    join(t, me, LINEAR);
 }
 
 /* --- patches and the norm before the layers ------------------------------------------------------------------- */
@@ -318,8 +394,9 @@ static void cut_patch(const struct crl_tower *t, const uint8_t *tile, size_t pat
 /* h = LN(patches . w + positions), the class token last. mid holds the patches: its rows are their inputs now. */
 static void embed(struct crl_tower *t, const struct crl_member *me)
 {
-    size_t d = t->cfg.d_model, k = (size_t)3 * t->cfg.patch * t->cfg.patch, m = t->n * t->n_patch, lo, hi, a, b;
+    size_t d = t->cfg.d_model, k = (size_t)3 * t->cfg.patch * t->cfg.patch, m = t->n * t->n_patch, lo, hi;
     size_t tile_bytes = crl_tile_bytes(t->tiles);
+    const struct view *v = &t->view[me->node];
     struct rows in = t->mid;
 
     reshape(&in, k);
@@ -328,33 +405,23 @@ static void embed(struct crl_tower *t, const struct crl_member *me)
         float *x = in.x + i * in.stride;
         cut_patch(t, t->tiles->rgb + (t->first + i / t->n_patch) * tile_bytes, i % t->n_patch, x);
         memset(x + k, 0, (in.stride - k) * sizeof *x);
-        quantise(t, &in, i, k, &t->patch);
+        quantise(t, &in, i, k, &v->patch);
     }
     join(t, me, OTHER);
-    crl_team_range(me, crl_n_panel(d), &a, &b);
-    multiply(t, t->v, t->wide, &in, m, &t->patch, a, b);
+    linear(t, me, t->v, t->wide, &in, m, &v->patch, NULL);
     join(t, me, LINEAR);
     crl_team_range(me, t->n * t->n_tok, &lo, &hi);
     for (size_t i = lo; i < hi; i++) {
         size_t tok = i % t->n_tok;
-        const float *from = tok < t->n_patch ? t->v + (i / t->n_tok * t->n_patch + tok) * t->wide : t->class_row;
+        const float *from = tok < t->n_patch ? t->v + (i / t->n_tok * t->n_patch + tok) * t->wide : v->class_row;
         float *h = t->h + i * d;
-        for (size_t j = 0; j < d; j++) h[j] = from[j] + t->position[tok * d + j];
-        t->kern->layer_norm(h, h, t->pre_norm, t->pre_bias, d, NORM_EPS);
+        for (size_t j = 0; j < d; j++) h[j] = from[j] + v->position[tok * d + j];
+        t->kern->layer_norm(h, h, v->pre_norm, v->pre_bias, d, NORM_EPS);
     }
     join(t, me, OTHER);
 }
 
 /* --- attention ----------------------------------------------------------------------------------------------- */
-
-static void rotate(float *x, const float *angle, size_t d)
-{
-    for (size_t j = 0; j < d; j += 2) {
-        float a = x[j], b = x[j + 1], c = angle[j], s = angle[j + 1];
-        x[j] = a * c - b * s;
-        x[j + 1] = a * s + b * c;
-    }
-}
 
 /* Keys, rotated, and values of head `at` of a tile whose first token is row `row`, as panels. */
 static void load_head(const struct crl_tower *t, struct head *h, size_t row, size_t at)
@@ -365,7 +432,7 @@ static void load_head(const struct crl_tower *t, struct head *h, size_t row, siz
         float *k = t->k + (row + i) * t->wide + at * d;
         const float *v = t->v + (row + i) * t->wide + at * d;
         float *to = h->keys + i / CRL_PANEL_ROWS * CRL_PANEL_ROWS * k_in + i % CRL_PANEL_ROWS;
-        rotate(k, t->angle + i * d, d);
+        t->kern->rotate(k, t->angle + i * d, d / 2);
         for (size_t j = 0; j < d; j++) to[j * CRL_PANEL_ROWS] = k[j];
         for (size_t j = 0; j < d; j++)
             h->values[j / CRL_PANEL_ROWS * CRL_PANEL_ROWS * k_tok + i * CRL_PANEL_ROWS + j % CRL_PANEL_ROWS] = v[j];
@@ -395,13 +462,13 @@ static void attend(struct crl_tower *t, struct head *h, size_t tile, size_t at)
         for (size_t i = 0; i < n; i++) {
             float *q = h->q + i * k_in; /* what lies behind the head's width stays 0 */
             memcpy(q, t->q + (row + q0 + i) * t->wide + at * d, d * sizeof *q);
-            rotate(q, t->angle + (q0 + i) * d, d);
+            t->kern->rotate(q, t->angle + (q0 + i) * d, d / 2);
         }
         t->kern->gemm_f32(h->score, stride, h->q, k_in, n, &keys, 0, crl_n_panel(t->n_tok));
         for (size_t i = 0; i < n; i++) {
             float *p = h->score + i * stride, max = -INFINITY;
             sum[i] = 0;
-            t->kern->softmax(p, t->n_tok, scale, &max, &sum[i]);
+            t->kern->softmax(p, t->n_tok, scale, false, &max, &sum[i]);
             memset(p + t->n_tok, 0, (stride - t->n_tok) * sizeof *p);
         }
         t->kern->gemm_f32(h->out, d_out, h->score, stride, n, &values, 0, crl_n_panel(d));
@@ -416,7 +483,7 @@ static void attend(struct crl_tower *t, struct head *h, size_t tile, size_t at)
 
 /* in = LN(h), with the codes that w wants; a and b besides. */
 static void norm(struct crl_tower *t, const struct crl_member *me, const float *weight, const float *bias,
-                 const struct crl_mat *w, const struct crl_mat *a, const struct crl_mat *b)
+                 const struct stripe *w, const struct stripe *a, const struct stripe *b)
 {
     size_t d = t->cfg.d_model, lo, hi;
 
@@ -424,37 +491,10 @@ static void norm(struct crl_tower *t, const struct crl_member *me, const float *
     for (size_t i = lo; i < hi; i++) {
         t->kern->layer_norm(t->in.x + i * t->in.stride, t->h + i * d, weight, bias, d, NORM_EPS);
         quantise(t, &t->in, i, d, w);
-        if (a && a->format != w->format) quantise(t, &t->in, i, d, a);
-        if (b && b->format != w->format && (!a || b->format != a->format)) quantise(t, &t->in, i, d, b);
+        if (a && a->mat.format != w->mat.format) quantise(t, &t->in, i, d, a);
+        if (b && b->mat.format != w->mat.format && b->mat.format != a->mat.format) quantise(t, &t->in, i, d, b);
     }
     join(t, me, OTHER);
-}
-
-/* y = x . w + bias for the panels of this member. */
-static void linear(struct crl_tower *t, const struct crl_member *me, float *y, size_t y_stride, const struct rows *x,
-                   size_t m, const struct crl_mat *w, const float *bias)
-{
-    size_t lo, hi, first, end;
-
-    crl_team_range(me, crl_n_panel(w->n), &lo, &hi);
-    multiply(t, y, y_stride, x, m, w, lo, hi);
-    columns(w->n, lo, hi, &first, &end);
-    for (size_t i = 0; bias && i < m; i++)
-        for (size_t j = first; j < end; j++) y[i * y_stride + j] += bias[j];
-}
-
-/* h += x . w + bias */
-static void add_linear(struct crl_tower *t, const struct crl_member *me, const struct rows *x, const struct crl_mat *w,
-                       const float *bias)
-{
-    size_t d = t->cfg.d_model, m = t->n * t->n_tok, lo, hi, first, end;
-
-    crl_team_range(me, crl_n_panel(d), &lo, &hi);
-    multiply(t, t->v, t->wide, x, m, w, lo, hi);
-    columns(d, lo, hi, &first, &end);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = first; j < end; j++) t->h[i * d + j] += t->v[i * t->wide + j] + bias[j];
-    join(t, me, LINEAR);
 }
 
 static void self_attention(struct crl_tower *t, const struct crl_member *me, const struct layer *l)
@@ -477,7 +517,7 @@ static void self_attention(struct crl_tower *t, const struct crl_member *me, con
 
 /* Rows of mid through gelu, with the codes that `next` wants. */
 static void activate(struct crl_tower *t, const struct crl_member *me, size_t m, size_t n, const float *bias,
-                     const struct crl_mat *next)
+                     const struct stripe *next)
 {
     size_t lo, hi;
 
@@ -508,6 +548,7 @@ static void feed_forward(struct crl_tower *t, const struct crl_member *me, const
  * row by row. */
 static void shuffle(struct crl_tower *t, const struct crl_member *me)
 {
+    const struct view *v = &t->view[me->node];
     size_t d = t->cfg.d_model, s = t->cfg.shuffle, side = t->side / s, lo, hi;
 
     crl_team_range(me, t->n * t->n_out, &lo, &hi);
@@ -516,16 +557,16 @@ static void shuffle(struct crl_tower *t, const struct crl_member *me)
         float *to = t->mid.x + i * t->mid.stride;
         for (size_t j = 0; j < s * s; j++) {
             size_t tok = (y0 + j / s) * t->side + x0 + j % s;
-            t->kern->layer_norm(to + j * d, t->h + (i / t->n_out * t->n_tok + tok) * d, t->post_norm, t->post_bias, d,
+            t->kern->layer_norm(to + j * d, t->h + (i / t->n_out * t->n_tok + tok) * d, v->post_norm, v->post_bias, d,
                                 NORM_EPS);
         }
-        quantise(t, &t->mid, i, t->cfg.d_ff, &t->adapter_1);
+        quantise(t, &t->mid, i, t->cfg.d_ff, &v->adapter_1);
     }
     join(t, me, OTHER);
 }
 
 /* Products in y become the rows of mid, through gelu. */
-static void take_product(struct crl_tower *t, const struct crl_member *me, size_t m, const struct crl_mat *next)
+static void take_product(struct crl_tower *t, const struct crl_member *me, size_t m, const struct stripe *next)
 {
     size_t d = t->cfg.d_out, lo, hi;
 
@@ -537,17 +578,18 @@ static void take_product(struct crl_tower *t, const struct crl_member *me, size_
 /* Two linears, gelu after both, then the projector into the rows that leave. */
 static void adapt(struct crl_tower *t, const struct crl_member *me)
 {
+    const struct view *v = &t->view[me->node];
     size_t m = t->n * t->n_out, lo, hi;
 
-    linear(t, me, t->y, t->y_wide, &t->mid, m, &t->adapter_1, NULL);
+    linear(t, me, t->y, t->y_wide, &t->mid, m, &v->adapter_1, NULL);
     join(t, me, LINEAR);
     if (!me->id) reshape(&t->mid, t->cfg.d_out);
     join(t, me, OTHER);
-    take_product(t, me, m, &t->adapter_2);
-    linear(t, me, t->y, t->y_wide, &t->mid, m, &t->adapter_2, NULL);
+    take_product(t, me, m, &v->adapter_2);
+    linear(t, me, t->y, t->y_wide, &t->mid, m, &v->adapter_2, NULL);
     join(t, me, LINEAR);
-    take_product(t, me, m, &t->projector);
-    linear(t, me, t->y, t->y_wide, &t->mid, m, &t->projector, NULL);
+    take_product(t, me, m, &v->projector);
+    linear(t, me, t->y, t->y_wide, &t->mid, m, &v->projector, NULL);
     join(t, me, LINEAR);
     crl_team_range(me, m, &lo, &hi);
     for (size_t i = lo; i < hi; i++)
@@ -561,8 +603,8 @@ static void run_member(const struct crl_member *me, void *ctx)
 
     embed(t, me);
     for (uint32_t i = 0; i < t->cfg.n_layer; i++) {
-        self_attention(t, me, &t->layer[i]);
-        feed_forward(t, me, &t->layer[i]);
+        self_attention(t, me, &t->view[me->node].layer[i]);
+        feed_forward(t, me, &t->view[me->node].layer[i]);
     }
     shuffle(t, me);
     adapt(t, me);
@@ -584,23 +626,24 @@ void crl_tower_encode(struct crl_tower *t, const struct crl_tiles *tiles, const 
     }
 }
 
-static void add_work(const struct crl_mat *w, double rows, double *int8_ops, double *f32_ops)
+static void add_work(const struct stripe *w, double rows, double *int8_ops, double *f32_ops)
 {
-    *(w->format == CRL_BF16 ? f32_ops : int8_ops) += 2 * rows * (double)w->n * (double)w->k;
+    *(w->mat.format == CRL_BF16 ? f32_ops : int8_ops) += 2 * rows * (double)w->mat.n * (double)w->mat.k;
 }
 
 void crl_tower_work(const struct crl_tower *t, double *int8_ops, double *f32_ops)
 {
+    const struct view *v = &t->view[0];
     double tok = (double)t->n_tok, out = (double)t->n_out;
 
     *int8_ops = *f32_ops = 0;
-    add_work(&t->patch, (double)t->n_patch, int8_ops, f32_ops);
+    add_work(&v->patch, (double)t->n_patch, int8_ops, f32_ops);
     for (uint32_t i = 0; i < t->cfg.n_layer; i++) {
-        const struct crl_mat *w[] = { &t->layer[i].q, &t->layer[i].k, &t->layer[i].v, &t->layer[i].o, &t->layer[i].fc1,
-                                      &t->layer[i].fc2 };
+        const struct layer *l = &v->layer[i];
+        const struct stripe *w[] = { &l->q, &l->k, &l->v, &l->o, &l->fc1, &l->fc2 };
         for (size_t j = 0; j < sizeof w / sizeof *w; j++) add_work(w[j], tok, int8_ops, f32_ops);
     }
-    add_work(&t->adapter_1, out, int8_ops, f32_ops);
-    add_work(&t->adapter_2, out, int8_ops, f32_ops);
-    add_work(&t->projector, out, int8_ops, f32_ops);
+    add_work(&v->adapter_1, out, int8_ops, f32_ops);
+    add_work(&v->adapter_2, out, int8_ops, f32_ops);
+    add_work(&v->projector, out, int8_ops, f32_ops);
 }

@@ -9,7 +9,7 @@
 
 #include "base/team.h"
 #include "simd/kernels.h"
-#include "store/pack.h"
+#include "store/load.h"
 #include "vision/tiles.h"
 
 /* Where the time goes, in nanoseconds of the team's first member. */
@@ -21,10 +21,12 @@ struct crl_tower_profile {
 
 struct crl_tower;
 
-/* pack must be multimodal and, with kernels and team, outlive the tower. group: most tiles computed together, 0 for a
+/* The pack of weights must be multimodal; weights, kernels and team outlive the tower. The team has a group per memory node
+ * of the weights' plan, or the plan has one node. group: most tiles computed together, 0 for a
  * choice by the number of threads. */
-enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_pack *pack, const struct crl_kernels *kernels,
-                              struct crl_team *team, size_t group, struct crl_err *err);
+enum crl_status crl_tower_new(struct crl_tower **out, const struct crl_weights *weights,
+                              const struct crl_kernels *kernels, struct crl_team *team, size_t group,
+                              struct crl_err *err);
 void crl_tower_free(struct crl_tower *t);
 
 /* Bytes of the tower's buffers, and tiles that they are for: a caller who wants to stop in between encodes so many at a

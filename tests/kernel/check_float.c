@@ -322,7 +322,6 @@ void bench_float(const struct crl_kernel_row *row, enum crl_format format)
             for (size_t j = 0; j < 80; j++) ((crl_swiglu_fn *)row->fn)(y + 32 * j, x + 64 * j);
         else if (!strcmp(row->op, "softmax"))
             for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, true, &max, &sum);
-            for (size_t j = 0; j < 80; j++) ((crl_softmax_fn *)row->fn)(x + 64 * j, 64, 1, &max, &sum);
         else if (!strcmp(row->op, "layer_norm")) ((crl_layer_norm_fn *)row->fn)(y, x, x, x, 5120, 1e-5f);
         else if (!strcmp(row->op, "gelu")) ((crl_gelu_fn *)row->fn)(x, NULL, 5120);
         else return; /* the product of float panels serves tests and the bf16 recipe: its speed is nobody's limit */
