@@ -219,12 +219,31 @@ enum crl_status crl_ckpt_consume(const struct crl_ckpt *ck, size_t weight, struc
 
 /* --- widening ---------------------------------------------------------------------------------------- */
 
-static void widen(const struct crl_ckpt *ck, float *out, const unsigned char *p, size_t n,
-                  enum crl_st_type type)
+/* Four at a time, as vectors of the compiler: the widening of BF16 is most of what reading costs. */
+typedef uint16_t u16x4 __attribute__((vector_size(8)));
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
+
+static void widen_bf16(float *out, const unsigned char *p, size_t n)
+{
+    size_t i = 0;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    for (; i + 4 <= n; i += 4) {
+        u16x4 h;
+        u32x4 w;
+        memcpy(&h, p + 2 * i, sizeof h);
+        w = __builtin_convertvector(h, u32x4) << 16;
+        memcpy(out + i, &w, sizeof w);
+    }
+#endif
+    for (; i < n; i++) out[i] = crl_bf16_to_f32(crl_le16(p + 2 * i));
+}
+
+static void widen(const struct crl_ckpt *ck, float *out, const unsigned char *p, size_t n, enum crl_st_type type)
 {
     switch (type) {
     case CRL_ST_BF16:
-        for (size_t i = 0; i < n; i++) out[i] = crl_bf16_to_f32(crl_le16(p + 2 * i));
+        widen_bf16(out, p, n);
         break;
     case CRL_ST_F16:
         for (size_t i = 0; i < n; i++) out[i] = crl_f16_to_f32(crl_le16(p + 2 * i));

@@ -155,9 +155,13 @@ static float block_scale(const unsigned char *panel, size_t row, size_t b)
 void crl_q4_row(const unsigned char *panel, size_t row, size_t k, const int8_t level[16], float *out)
 {
     const unsigned char *codes = panel + crl_q4_scale_bytes(crl_k_pad(k));
+    float unit = row_unit(panel, row), value[16]; /* of the codes of a block */
 
-    for (size_t j = 0; j < k; j++)
-        out[j] = row_unit(panel, row) * (block_scale(panel, row, j / CRL_BLOCK) * level[code_at(codes, row, j)]);
+    for (size_t j = 0; j < k; j++) {
+        if (j % CRL_BLOCK == 0)
+            for (size_t c = 0; c < 16; c++) value[c] = unit * (block_scale(panel, row, j / CRL_BLOCK) * level[c]);
+        out[j] = value[code_at(codes, row, j)];
+    }
 }
 
 static float dot_row(const struct crl_mat *w, const unsigned char *panel, const struct crl_act *x, size_t i, size_t row,

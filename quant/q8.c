@@ -61,8 +61,12 @@ void crl_q8_row(const unsigned char *panel, size_t row, size_t k, float *out)
 {
     const unsigned char *codes = panel + crl_q8_scale_bytes(crl_k_pad(k));
 
-    for (size_t j = 0; j < k; j++)
-        out[j] = block_scale(panel, row, j / CRL_BLOCK) * (float)(int8_t)codes[at(row, j)];
+    float scale = 0;
+
+    for (size_t j = 0; j < k; j++) {
+        if (j % CRL_BLOCK == 0) scale = block_scale(panel, row, j / CRL_BLOCK);
+        out[j] = scale * (float)(int8_t)codes[at(row, j)];
+    }
 }
 
 static float dot_row(const unsigned char *panel, const struct crl_act *x, size_t i, size_t row, size_t kp)
