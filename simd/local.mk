@@ -4,7 +4,7 @@ CORRAL_LIBS += %D%/libsimd.la
 %C%_libsimd_la_SOURCES = %D%/act_row.h %D%/arm.h %D%/exp.h %D%/gelu.h %D%/kernels.def %D%/kernels.h %D%/probe.c %D%/probe.h \
     %D%/scalar/float.c %D%/select.c %D%/x86.h
 %C%_libsimd_la_LIBADD =
-EXTRA_DIST += %D%/avx2/rows.h %D%/avx2/tile.h %D%/avx512/rows.h %D%/avx512vnni/tile.h
+EXTRA_DIST += %D%/avx2/rows.h %D%/avx2/tile.h %D%/avx512/rows.h %D%/avx512vnni/product.h %D%/avx512vnni/tile.h
 EXTRA_DIST += %D%/dotprod/tile.h %D%/i8mm/tile.h %D%/neon/int8.h %D%/neon/mull.h %D%/neon/tile.h
 
 if HAVE_AVX2

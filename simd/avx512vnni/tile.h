@@ -1,38 +1,63 @@
-/* tile.h - the int8 inner loop shared by the q8 and q4 kernels of this level.
+/* tile.h - M rows of x against P panels over a piece of k, the same for both formats; FMT is the constant CRL_Q8 or
+ * CRL_Q4, and every function here is inlined into where its constants are known.
  *
- * A slab is a piece of a panel along k, unpacked into unsigned weights u = w + 128 (vpdpbusd multiplies unsigned by
- * signed) with its block scales as float. Rows of x bring bias = -128 * sum(x) per block, the start of each integer
- * sum, so that the offset costs nothing.
+ * vpdpbusd multiplies unsigned by signed bytes. Rows of x bring bias = -128 * sum(x) per block, the start of each
+ * integer sum, so that the offset of the weights costs nothing. 4-bit codes are looked up again for every tile: that
+ * runs on ports which the multiplications leave idle, and the packed bytes take less of the cache than what they become.
  *
- * A tile is M rows of x times P panels. Its sums live in y between slabs: a slab adds to what y holds, the first one
- * starts from 0, so a row's result is one chain of additions by increasing k, whatever the tile. */
+ * Sums live in y between pieces of k: a row's result is one chain of operations by increasing k, whatever the tile. */
 #ifndef CRL_SIMD_AVX512VNNI_TILE_H
 #define CRL_SIMD_AVX512VNNI_TILE_H
 
 #include "quant/act.h"
 #include "simd/x86.h"
 
-#define SLAB_BLOCKS 16 /* 512 of k: 8 KiB of weights per panel; two panels and the rows of x stay in L1 */
-#define TILE_M 6       /* rows of x per tile: 2 panels x 6 rows x (integer + float sum) fill 24 registers */
-#define TILE_P 2       /* panels per tile */
+#define TILE_M 6 /* rows of x per tile: 2 panels x 6 rows x (integer + float sum) fill 24 registers */
+#define TILE_P 2 /* panels per tile */
 
-struct slab {
-    unsigned char u[TILE_P][SLAB_BLOCKS * 512]; /* [block][8 k-groups][64] */
-    float scale[TILE_P][SLAB_BLOCKS * 16];      /* [block][16] */
-    const unsigned char *next[TILE_P];          /* packed codes of the slab after this one */
-    size_t next_bytes;                          /* of each panel */
+/* Rows at which the piece of k becomes shorter, so that it stays in the second-level cache for all of them. */
+#define MANY_ROWS 256
+#define PIECE_LONG 32  /* blocks: 1 KiB per row of x */
+#define PIECE_SHORT 16
+
+/* What a tile asks the memory for. */
+enum fetch {
+    FETCH_NOTHING, /* a tile before it did */
+    FETCH_NEXT,    /* half of the piece that comes next */
+    FETCH_AHEAD    /* what lies FAR ahead: a single tile reads straight on */
+};
+#define FAR 4096
+
+/* Packed codes of a block of 32 k of one panel. */
+#define BLOCK_BYTES(FMT) ((size_t)((FMT) == CRL_Q4 ? 256 : 512))
+
+/* Blocks [b0, b0 + nb) of P panels. */
+struct piece {
+    const unsigned char *panel[TILE_P]; /* for scales */
+    const unsigned char *codes[TILE_P]; /* of block b0 */
+    const unsigned char *next[TILE_P];  /* codes of the piece after this one */
+    size_t b0, nb;
+    __m512i table; /* q4: level + 128 in every 16-byte lane; q8: 128 in every byte */
 };
 
-#define AHEAD 2048 /* bytes asked for before each tile: the next slab arrives while few rows are computed */
-
-/* Ask for a part of the next slab. Reaches past the last panel at the end; a prefetch of what is not there is void. */
-CRL_INLINE void fetch_ahead(const struct slab *s, size_t tile, const int P)
+/* k-group g, 0 to 7, of a block as unsigned bytes: w + 128 in N16K4. Of 4-bit codes two groups share 64 bytes, the even
+ * one has the low half of each byte. */
+CRL_INLINE __m512i weights(const unsigned char *codes, int g, __m512i table, const int FMT)
 {
-    size_t per_panel = (s->next_bytes + AHEAD - 1) / AHEAD, p = tile / per_panel, at = tile % per_panel * AHEAD;
+    __m512i c = _mm512_load_si512(codes + (FMT == CRL_Q4 ? g / 2 : g) * 64);
 
-    if (p >= (size_t)P) return;
-    for (size_t end = at + AHEAD < s->next_bytes ? at + AHEAD : s->next_bytes; at < end; at += 64)
-        _mm_prefetch((const char *)s->next[p] + at, _MM_HINT_T1);
+    if (FMT == CRL_Q8) return _mm512_xor_si512(c, table);
+    if (g % 2) c = _mm512_srli_epi16(c, 4);
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(c, _mm512_set1_epi8(15)));
+}
+
+/* The 16 scales of block b: bf16 (q8), or int8 behind the panel's row scales, which come in at the end (q4). */
+CRL_INLINE __m512 scales_at(const unsigned char *panel, size_t b, const int FMT)
+{
+    const __m128i *at = (const __m128i *)(panel + (FMT == CRL_Q4 ? 64 + b * 16 : b * 32));
+
+    if (FMT == CRL_Q4) return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)at)), 16));
 }
 
 /* M rows of x from row i on, seen from block b0. */
@@ -60,20 +85,22 @@ CRL_INLINE __m512i four_of(const int8_t *q)
     return _mm512_set1_epi32(four);
 }
 
-/* fn(..., M) with M the constant m, 1 to TILE_M. */
-#define FEW_ROWS(fn, m, ...)                \
-    switch (m) {                            \
-    case 6: fn(__VA_ARGS__, 6); break;      \
-    case 5: fn(__VA_ARGS__, 5); break;      \
-    case 4: fn(__VA_ARGS__, 4); break;      \
-    case 3: fn(__VA_ARGS__, 3); break;      \
-    case 2: fn(__VA_ARGS__, 2); break;      \
-    default: fn(__VA_ARGS__, 1); break;     \
-    }
+/* Tile t of a piece asks for the lines that belong to its block b. */
+CRL_INLINE void fetch_block(const struct piece *s, size_t t, size_t b, const int FMT, const int P,
+                            const int F)
+{
+    const size_t lines = F == FETCH_NEXT ? BLOCK_BYTES(FMT) / 128 : F == FETCH_AHEAD ? BLOCK_BYTES(FMT) / 64 : 0;
 
-/* Integer sums of block b of the slab. */
-CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, const struct x_rows *x, size_t b,
-                           const int M, const int P)
+    CRL_UNROLL for (int p = 0; p < P; p++) {
+        const unsigned char *at = F == FETCH_NEXT ? s->next[p] + (t * s->nb + b) * (BLOCK_BYTES(FMT) / 2)
+                                                  : s->codes[p] + b * BLOCK_BYTES(FMT) + FAR;
+        CRL_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)at + i * 64, _MM_HINT_T0);
+    }
+}
+
+/* Integer sums of block b of the piece. */
+CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct piece *s, const struct x_rows *x, size_t b,
+                           const int FMT, const int M, const int P)
 {
     CRL_UNROLL for (int r = 0; r < M; r++) {
         __m512i start = _mm512_set1_epi32(x->bias[(size_t)r * x->bias_stride + b]);
@@ -81,7 +108,7 @@ CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, co
     }
     CRL_UNROLL for (int g = 0; g < 8; g++) {
         __m512i u[TILE_P];
-        CRL_UNROLL for (int p = 0; p < P; p++) u[p] = _mm512_load_si512(s->u[p] + b * 512 + (size_t)g * 64);
+        CRL_UNROLL for (int p = 0; p < P; p++) u[p] = weights(s->codes[p] + b * BLOCK_BYTES(FMT), g, s->table, FMT);
         CRL_UNROLL for (int r = 0; r < M; r++) {
             __m512i four = four_of(x->q + (size_t)r * x->q_stride + b * CRL_BLOCK + (size_t)g * 4);
             CRL_UNROLL for (int p = 0; p < P; p++) sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], u[p], four);
@@ -89,23 +116,23 @@ CRL_INLINE void block_sums(__m512i sum[TILE_M][TILE_P], const struct slab *s, co
     }
 }
 
-/* A scale of x for every block (q8): acc = fma(sum, x scale * w scale, acc). */
-CRL_INLINE void tile_fine(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct slab *s,
-                          size_t b0, size_t nb, const int M, const int P)
+/* A scale of x for every block (q8): y = fma(sum, x scale * w scale, y). */
+CRL_INLINE void tile_fine(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct piece *s,
+                          size_t t, const int M, const int P, const int F)
 {
-    const struct x_rows x = x_rows_at(act, i, b0, 1);
+    const struct x_rows x = x_rows_at(act, i, s->b0, 1);
     __m512 acc[TILE_M][TILE_P];
 
     CRL_UNROLL for (int r = 0; r < M; r++) {
-        CRL_UNROLL for (int p = 0; p < P; p++)
-            acc[r][p] = b0 ? _mm512_loadu_ps(y + (size_t)r * y_stride + 16 * p) : _mm512_setzero_ps();
+        CRL_UNROLL for (int p = 0; p < P; p++) acc[r][p] = _mm512_loadu_ps(y + (size_t)r * y_stride + 16 * p);
     }
-    for (size_t b = 0; b < nb; b++) {
+    for (size_t b = 0; b < s->nb; b++) {
         __m512i sum[TILE_M][TILE_P];
         __m512 ws[TILE_P];
 
-        block_sums(sum, s, &x, b, M, P);
-        CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = _mm512_load_ps(s->scale[p] + b * 16);
+        fetch_block(s, t, b, CRL_Q8, P, F);
+        block_sums(sum, s, &x, b, CRL_Q8, M, P);
+        CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = scales_at(s->panel[p], s->b0 + b, CRL_Q8);
         CRL_UNROLL for (int r = 0; r < M; r++) {
             __m512 one = _mm512_set1_ps(x.scale[(size_t)r * x.scale_stride + b]);
             CRL_UNROLL for (int p = 0; p < P; p++)
@@ -119,14 +146,14 @@ CRL_INLINE void tile_fine(float *y, size_t y_stride, const struct crl_act *act, 
 
 /* A scale of x for four blocks (q4): part = sum * w scale + part; at the end of the span y = fma(part, x scale, y).
  * y stays in memory: it is touched once for 32 multiplications of integers. */
-CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct slab *s,
-                            size_t b0, size_t nb, const int M, const int P)
+CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act, size_t i, const struct piece *s,
+                            size_t t, const int M, const int P, const int F)
 {
     const size_t per_span = CRL_Q4_SPAN / CRL_BLOCK;
-    const struct x_rows x = x_rows_at(act, i, b0, per_span);
+    const struct x_rows x = x_rows_at(act, i, s->b0, per_span);
 
-    for (size_t b = 0; b < nb;) {
-        size_t first = b, end = b + per_span < nb ? b + per_span : nb;
+    for (size_t b = 0; b < s->nb;) {
+        size_t first = b, end = b + per_span < s->nb ? b + per_span : s->nb;
         __m512 part[TILE_M][TILE_P];
 
         CRL_UNROLL for (int r = 0; r < M; r++) {
@@ -136,8 +163,9 @@ CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act
             __m512i sum[TILE_M][TILE_P];
             __m512 ws[TILE_P];
 
-            block_sums(sum, s, &x, b, M, P);
-            CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = _mm512_load_ps(s->scale[p] + b * 16);
+            fetch_block(s, t, b, CRL_Q4, P, F);
+            block_sums(sum, s, &x, b, CRL_Q4, M, P);
+            CRL_UNROLL for (int p = 0; p < P; p++) ws[p] = scales_at(s->panel[p], s->b0 + b, CRL_Q4);
             CRL_UNROLL for (int r = 0; r < M; r++) {
                 CRL_UNROLL for (int p = 0; p < P; p++)
                     part[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][p]), ws[p], part[r][p]);
@@ -147,33 +175,32 @@ CRL_INLINE void tile_coarse(float *y, size_t y_stride, const struct crl_act *act
             __m512 one = _mm512_set1_ps(x.scale[(size_t)r * x.scale_stride + first / per_span]);
             CRL_UNROLL for (int p = 0; p < P; p++) {
                 float *to = y + (size_t)r * y_stride + 16 * p;
-                __m512 acc = b0 + first ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
-                _mm512_storeu_ps(to, _mm512_fmadd_ps(part[r][p], one, acc));
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(part[r][p], one, _mm512_loadu_ps(to)));
             }
         }
     }
 }
 
-/* Rows of tile t when m rows are cut into the fewest tiles, as even as they go: a tile of one or two rows has too few
- * chains to hide the latency of an operation. */
-CRL_INLINE size_t tile_rows(size_t m, size_t n_tile, size_t t)
+/* M rows of x from row i on, with the tile of the format. */
+CRL_INLINE void tile(float *y, size_t y_stride, const struct crl_act *x, size_t i, const struct piece *s, size_t t,
+                     const int FMT, const int M, const int P, const int F)
 {
-    return m / n_tile + (t < m % n_tile);
+    if (FMT == CRL_Q4) tile_coarse(y, y_stride, x, i, s, t, M, P, F);
+    else tile_fine(y, y_stride, x, i, s, t, M, P, F);
 }
 
-/* All m rows of x against P panels of a slab, with the tile of the format. */
-#define SLAB_ROWS(tile, y, y_stride, x, m, s, b0, nb, P)                                              \
-    do {                                                                                              \
-        size_t n_tile_ = ((m) + TILE_M - 1) / TILE_M;                                                 \
-        for (size_t t_ = 0, i_ = 0; t_ < n_tile_; i_ += tile_rows(m, n_tile_, t_), t_++) {            \
-            fetch_ahead(s, t_, P);                                                                    \
-            switch (tile_rows(m, n_tile_, t_)) { /* more than TILE_M rows: none has fewer than 3 */ \
-            case 6: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 6, P); break;             \
-            case 5: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 5, P); break;             \
-            case 4: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 4, P); break;             \
-            default: tile((y) + i_ * (y_stride), y_stride, x, i_, s, b0, nb, 3, P); break;            \
-            }                                                                                         \
-        }                                                                                             \
-    } while (0)
+/* The same with M the constant m, 1 to TILE_M. */
+CRL_INLINE void tile_of(float *y, size_t y_stride, const struct crl_act *x, size_t i, size_t m, const struct piece *s,
+                        size_t t, const int FMT, const int P, const int F)
+{
+    switch (m) {
+    case 6: tile(y, y_stride, x, i, s, t, FMT, 6, P, F); break;
+    case 5: tile(y, y_stride, x, i, s, t, FMT, 5, P, F); break;
+    case 4: tile(y, y_stride, x, i, s, t, FMT, 4, P, F); break;
+    case 3: tile(y, y_stride, x, i, s, t, FMT, 3, P, F); break;
+    case 2: tile(y, y_stride, x, i, s, t, FMT, 2, P, F); break;
+    default: tile(y, y_stride, x, i, s, t, FMT, 1, P, F); break;
+    }
+}
 
 #endif
