@@ -606,7 +606,8 @@ static void too_little_memory_names_what_would_fit(void **state)
         enum crl_numa mode;
         const char *why, *advice;
     } cases[] = {
-        { "package:2 [numa(memory=48GiB)] core:4 pu:1", "q8", CRL_NUMA_ROWS, "mode rows needs ", "recipe q4 would fit in mode rows" },
+        { "package:2 [numa(memory=48GiB)] core:4 pu:1", "q8", CRL_NUMA_ROWS, "mode rows needs ",
+          "recipe q4 would fit in mode rows" },
         { "uneven.xml", "q4", CRL_NUMA_EXPERTS, "on node 1, 25.0 GB are there", "mode interleave would fit" },
         { "package:2 [numa(memory=29GiB)] core:4 pu:1", "q4", CRL_NUMA_EXPERTS, "mode experts needs ", "mode rows would fit" },
         { "package:2 [numa(memory=48GiB)] core:4 pu:1", "bf16", CRL_NUMA_AUTO, "on the nodes", "recipe q4 would fit" },
