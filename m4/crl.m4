@@ -70,3 +70,15 @@ AC_DEFUN([CRL_SANITIZERS], [
   AM_CONDITIONAL([SANITIZE], [test "x$enable_sanitize" = xyes])
   AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" = xyes])
 ])
+
+dnl CRL_XXHASH_DISPATCH - some builds of xxHash choose the widest instructions at run time; the plain functions are those
+dnl of the weakest processor.
+AC_DEFUN([CRL_XXHASH_DISPATCH], [
+  crl_save_LIBS=$LIBS
+  LIBS="$XXHASH_LIBS $LIBS"
+  AC_CHECK_HEADER([xxh_x86dispatch.h], [
+    AC_CHECK_FUNC([XXH3_64bits_update_dispatch],
+      [AC_DEFINE([HAVE_XXHASH_DISPATCH], [1], [Define to 1 if xxHash chooses its instructions at run time.])])
+  ], [], [#include <xxhash.h>])
+  LIBS=$crl_save_LIBS
+])

@@ -41,7 +41,7 @@ BEGIN {
     door["jansson.h"] = "src/base/json.h"
     door["pcre2.h"] = "src/text/"
     door["stb_image.h"] = door["stb/stb_image.h"] = "src/vision/image.c"
-    door["xxhash.h"] = "src/base/hash.c"
+    door["xxhash.h"] = door["xxh_x86dispatch.h"] = "src/base/hash.c"
     door["sqlite3.h"] = "src/eval/history.c"
     door["microhttpd.h"] = "src/serve/http.c"
     door["cmocka.h"] = "tests/"

@@ -1,9 +1,14 @@
-/* hash.c - XXH3 through the packaged xxHash library. */
+/* hash.c - XXH3 through the packaged xxHash library, with the widest instructions it has for this processor. */
+#include "config.h"
+
 #include "base/hash.h"
 
 #include "base/mem.h"
 
 #include <xxhash.h>
+#ifdef HAVE_XXHASH_DISPATCH
+#include <xxh_x86dispatch.h> /* the same names from here on */
+#endif
 
 struct crl_hasher {
     XXH3_state_t *state;

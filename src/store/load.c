@@ -26,6 +26,8 @@
 #define PAGE ((uint64_t)4096)
 #define CHUNK_CACHED ((size_t)256 << 10) /* a piece that is still in the core's cache when it is hashed */
 #define CHUNK_DIRECT ((size_t)4 << 20)   /* long enough that the disk has work while the processor looks */
+#define LOOK ((size_t)1 << 20)           /* how often the page cache is asked, */
+#define SAMPLE 16                        /* and for how many pages: asking for each costs a tenth of the copy */
 
 typedef unsigned long long ull; /* what printf wants for uint64_t */
 
@@ -235,14 +237,15 @@ static ssize_t read_some(struct load *l, int fd, unsigned char *to, size_t len, 
     return pread(fd, to, len, (off_t)offset);
 }
 
-/* The page cache holds all of this piece. Without the right to ask the system says yes; read_cached then finds out. */
-static bool is_cached(const struct load *l, uint64_t offset, size_t len)
+/* The page cache seems to hold what lies here: the first pages of it. Without the right to ask, the system says yes;
+ * read_cached finds out. */
+static bool is_cached(const struct load *l, uint64_t offset, uint64_t len)
 {
-    unsigned char page[CHUNK_DIRECT / 4096 + 1];
-    unsigned char *at = (unsigned char *)(uintptr_t)crl_pack_data(l->w->pack) + offset;
-    size_t n = len / (size_t)PAGE;
+    unsigned char page[SAMPLE];
+    size_t n = len < SAMPLE * PAGE ? (size_t)(len / PAGE) : SAMPLE;
 
-    if (n > sizeof page || mincore(at, len, page)) return false;
+    if (l->direct < 0) return true; /* there is no other way */
+    if (mincore((unsigned char *)(uintptr_t)crl_pack_data(l->w->pack) + offset, n * PAGE, page)) return false;
     for (size_t i = 0; i < n; i++)
         if (!(page[i] & 1)) return false;
     return true;
@@ -275,12 +278,13 @@ static enum crl_status read_fails(const struct load *l, uint64_t offset, ssize_t
 }
 
 /* Whole blocks [offset, offset + len) to page aligned memory. */
-static enum crl_status read_blocks(struct load *l, unsigned char *to, size_t len, uint64_t offset, struct crl_err *err)
+static enum crl_status read_blocks(struct load *l, unsigned char *to, size_t len, uint64_t offset, bool cached,
+                                   struct crl_err *err)
 {
     bool direct = l->direct >= 0 && !atomic_load_explicit(&l->no_direct, memory_order_relaxed);
     size_t got = 0;
 
-    if (direct && is_cached(l, offset, len)) {
+    if (direct && cached) {
         got = read_cached(l, to, len, offset);
         got -= got < len ? got % (size_t)PAGE : 0;
     }
@@ -320,16 +324,22 @@ static enum crl_status read_segment(struct load *l, const struct crl_member *me,
 {
     uint64_t start = crl_pack_extent(l->w->pack, extent)->offset, end = crl_round_up((size_t)s->to, (size_t)PAGE);
     enum crl_status st = CRL_OK;
+    uint64_t asked = 0; /* what was found out holds up to here */
+    bool cached = true;
 
     for (uint64_t at = s->from / PAGE * PAGE, next; !st && at < end; at = next) {
         uint64_t lo = at > s->from ? at : s->from, hi;
-        size_t step = l->fd < 0 || is_cached(l, start + at, end - at < CHUNK_CACHED ? (size_t)(end - at) : CHUNK_CACHED)
-                          ? CHUNK_CACHED : CHUNK_DIRECT;
+        size_t step;
 
+        if (l->fd >= 0 && at >= asked) {
+            cached = is_cached(l, start + at, end - at);
+            asked = at + LOOK;
+        }
+        step = cached ? CHUNK_CACHED : CHUNK_DIRECT;
         next = end - at < step ? end : at + step;
         hi = next < s->to ? next : s->to;
         if (l->fd < 0) copy_bytes(l, extent, s, lo, hi);
-        else st = read_blocks(l, s->to_memory - (s->from - at), (size_t)(next - at), start + at, err);
+        else st = read_blocks(l, s->to_memory - (s->from - at), (size_t)(next - at), start + at, cached, err);
         if (!st && h) crl_hasher_add(h, s->to_memory + (lo - s->from), (size_t)(hi - lo));
         if (!st && !go_on(l, me, hi - lo))
             st = crl_fail(err, CRL_EINTR, "%s: loading was stopped", crl_pack_name(l->w->pack));
