@@ -206,18 +206,6 @@ static enum crl_status run_prefill(struct bench *b, struct crl_err *err)
     return st;
 }
 
-/* Read a mapped file once, so that no run waits for a disk: a page belongs to one member. */
-static void touch_file(const struct crl_member *me, void *ctx)
-{
-    struct bench *b = ctx;
-    const struct crl_pack *pack = crl_engine_pack(b->engine);
-    const volatile unsigned char *data = crl_pack_data(pack);
-    size_t lo, hi;
-
-    crl_team_range(me, (size_t)crl_pack_size(pack) / 4096, &lo, &hi);
-    for (size_t i = lo; i < hi; i++) (void)data[i * 4096];
-}
-
 /* Pages touched, clocks up, caches in the state of a long run. */
 static enum crl_status warm_up(struct bench *b, struct crl_err *err)
 {
@@ -225,8 +213,6 @@ static enum crl_status warm_up(struct bench *b, struct crl_err *err)
     double seconds;
     enum crl_status st = announce(b, "warming up", err);
 
-    if (!st && !b->o->in_memory && crl_pack_size(crl_engine_pack(b->engine)) < crl_machine_memory())
-        crl_team_run(crl_engine_team(b->engine), touch_file, b);
     if (!st && n) st = crl_session_feed(b->session, b->id, n, b->logits, err);
     if (!st) st = crl_session_truncate(b->session, 0, err);
     if (!st) st = decode(b, b->o->decode && b->o->decode < 4 ? b->o->decode : b->n_id < 4 ? b->n_id : 4, &seconds, err);
@@ -298,6 +284,7 @@ static void finish(struct bench *b)
         r->prefill.attention_ops = keys_seen(kv, 0, r->prefill.tokens) * 4.0 * cfg->n_head * cfg->d_head;
     }
     r->huge_bytes = crl_machine_huge();
+    crl_engine_token_bytes(b->engine, r->node_bytes);
 }
 
 /* --- all of it --------------------------------------------------------------------------------------------------- */
@@ -309,6 +296,7 @@ static enum crl_status set_up(struct bench *b, struct crl_err *err)
     size_t vocab = crl_pack_config(pack)->vocab, at_tokens = o->decode_at ? b->r->decode_at.tokens : 0, n_ctx;
     unsigned mask = CRL_LEVEL_ALL;
     uint64_t seed = 1;
+    bool in_place = o->in_memory && !crl_weights_stats(crl_engine_weights(b->engine))->region_bytes;
     enum crl_status st = o->isa ? crl_simd_mask(&mask, o->isa, err) : CRL_OK;
 
     b->n_id = o->prefill > o->decode ? o->prefill : o->decode;
@@ -329,7 +317,7 @@ static enum crl_status set_up(struct bench *b, struct crl_err *err)
     }
     if (!st) st = crl_session_new(&b->session, b->engine, n_ctx, err);
     if (!st)
-        st = crl_meter_new(&b->meter, crl_engine_team(b->engine), mask, o->in_memory ? crl_pack_data(pack) : NULL,
+        st = crl_meter_new(&b->meter, crl_engine_team(b->engine), mask, in_place ? crl_pack_data(pack) : NULL,
                            (size_t)crl_pack_size(pack), err);
     return st;
 }

@@ -47,6 +47,7 @@ struct crl_bench_result {
     struct crl_bench_speed decode, decode_at, prefill;
     size_t decode_at_pos;
     uint64_t huge_bytes; /* of the process on huge pages after the runs */
+    double node_bytes[CRL_TEAM_NODES_MAX]; /* weights read per decoded token by the threads of each of info.nodes nodes */
 };
 
 /* Run everything. CRL_EINTR when step asked to stop. */

@@ -407,7 +407,8 @@ static struct crl_engine *engine_of(const struct golden *g, const char *dir, uns
     return placed_engine(g, dir, threads, batch, NULL, NULL);
 }
 
-/* Machines that are not there, a third of them in each case; sides of one, two, and one and a half nodes; fewer kv heads than nodes. */
+/* Machines that are not there, a third of them in each case; sides of one, two, and one and a half nodes; fewer kv heads
+ * than nodes. */
 static const struct machine {
     const char *topology, *numa;
     unsigned threads, nodes;

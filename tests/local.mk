@@ -6,7 +6,7 @@ UNIT_TESTS += tests/unit/test_quant tests/unit/test_simd
 UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
-UNIT_TESTS += tests/unit/test_store
+UNIT_TESTS += tests/unit/test_store tests/unit/test_load
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 UNIT_TESTS += tests/unit/test_bench
 UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items
@@ -70,6 +70,10 @@ endif
 %C%_unit_test_store_SOURCES = %D%/unit/test_store.c
 %C%_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_store_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_load_SOURCES = %D%/unit/test_load.c
+%C%_unit_test_load_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_load_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_sampler_SOURCES = %D%/unit/test_sampler.c
 %C%_unit_test_sampler_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

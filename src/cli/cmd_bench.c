@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, REPEAT, KERNELS, THREADS, ISA, AS_JSON, QUIET };
+enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, REPEAT, KERNELS, THREADS, ISA, NUMA,
+    TOPOLOGY, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
     { "synthetic", "NAME", "made-up weights of the real shapes: scout, maverick, or tiny", SYNTHETIC },
@@ -25,6 +26,8 @@ static const struct crl_option options[] = {
     { "threads", "N", "threads (default: one per usable core)", THREADS },
     { "isa", "LEVEL",
       "no instructions above this level: scalar; avx2, avx512, avx512vnni, avx512bf16, amx; neon, dotprod, i8mm", ISA },
+    { "numa", "MODE", "where weights lie: experts, rows, interleave, off, or auto (default), the fastest that fits", NUMA },
+    { "topology", "T", "a machine to pretend: a file in hwloc's XML, or a synthetic description", TOPOLOGY },
     { "json", NULL, "print the result as one JSON object", AS_JSON },
     { "quiet", NULL, "no progress, no warnings", QUIET },
     { 0 },
@@ -45,7 +48,7 @@ static const struct crl_usage usage = {
 #define SPREAD_QUIET 0.10 /* of repetitions */
 
 struct args {
-    const char *model, *synthetic, *recipe, *isa;
+    const char *model, *synthetic, *recipe, *isa, *numa, *topology;
     const char *tensor[CRL_RECIPE_OVERRIDES];
     size_t n_tensor;
     uint32_t layers[LAYERS_MOST];
@@ -97,6 +100,7 @@ static bool number(const struct crl_cli *c, const char *name, unsigned long long
 
 static bool parse_option(struct args *a, const struct crl_cli *c, int id, int *code)
 {
+    enum crl_numa mode;
     size_t n = 0;
 
     switch (id) {
@@ -122,6 +126,13 @@ static bool parse_option(struct args *a, const struct crl_cli *c, int id, int *c
         a->threads = (unsigned)n;
         return true;
     case ISA: return parse_isa(a, c->value, code);
+    case NUMA:
+        a->numa = c->value;
+        if (!crl_numa_parse(a->numa, &mode))
+            crl_cli_misused(&usage, "option --numa: \"%s\" is none of auto, experts, rows, interleave, off", a->numa);
+        else return true;
+        return false;
+    case TOPOLOGY: a->topology = c->value; return true;
     case KERNELS: a->kernels = true; return true;
     case AS_JSON: a->json = true; return true;
     default: a->quiet = true; return true;
@@ -228,6 +239,15 @@ static double attention_fraction(const struct crl_bench_result *r)
     return r->prefill.attention_ops / r->prefill.phase_s[CRL_PHASE_ATTENTION] / r->f32.median;
 }
 
+/* Weights read per decoded token on each node. */
+static json_t *nodes_json(const struct crl_bench_result *r)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < r->info.nodes; i++) json_array_append_new(list, crl_show_real(r->node_bytes[i]));
+    return list;
+}
+
 static json_t *result_json(const struct args *a, const struct crl_bench_result *r, double load, uint32_t full)
 {
     json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:f, s:I, s:I, s:I}", "model",
@@ -238,6 +258,8 @@ static json_t *result_json(const struct args *a, const struct crl_bench_result *
                           (json_int_t)r->huge_bytes);
 
     if (!o) return NULL;
+    json_object_set_new(o, "numa", json_string(r->info.numa));
+    json_object_set_new(o, "node_bytes_per_token", nodes_json(r));
     json_object_set_new(o, "read_bandwidth_gbs", crl_show_real(1e-9 * r->read.median));
     json_object_set_new(o, "read_bandwidth_best_gbs", crl_show_real(1e-9 * r->read.high));
     json_object_set_new(o, "read_bandwidth_spread", crl_show_real(r->read.spread));
@@ -301,6 +323,12 @@ static void print_result(const struct args *a, const struct crl_bench_result *r,
     printf("%s, %u layers, %s: %s, %s read per token\n", a->synthetic ? a->synthetic : a->model, r->info.n_layer,
            r->info.recipe, crl_cli_bytes(t, (double)r->info.bytes), crl_cli_bytes(u, (double)r->info.bytes_per_token));
     printf("%s, %u threads, %s on huge pages\n", r->info.isa, r->info.threads, crl_cli_bytes(t, (double)r->huge_bytes));
+    if (r->info.nodes > 1) {
+        printf("numa %s, %u nodes%s, weights read per token on each:", r->info.numa, r->info.nodes,
+               r->info.pretended ? " (pretended)" : "");
+        for (unsigned i = 0; i < r->info.nodes; i++) printf(" %s", crl_cli_bytes(t, r->node_bytes[i]));
+        putchar('\n');
+    }
     printf("read %.2f GB/s (best %.2f, spread %.1f%%), int8 %.3f TOPS (%s, spread %.1f%%), float %.3f TFLOPS\n\n",
            1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-12 * r->int8.median, r->int8_isa,
            100 * r->int8.spread, 1e-12 * r->f32.median);
@@ -363,7 +391,7 @@ static enum crl_status open_synthetic(struct args *a, uint32_t n_layer, const st
 
 static enum crl_status measure(struct args *a, uint32_t n_layer, struct crl_bench_result *r, struct crl_err *err)
 {
-    struct crl_engine_options eo = { .threads = a->threads, .isa = a->isa };
+    struct crl_engine_options eo = { .threads = a->threads, .isa = a->isa, .numa = a->numa, .topology = a->topology };
     struct crl_engine *engine = NULL;
     enum crl_status st = a->synthetic ? open_synthetic(a, n_layer, &eo, &engine, err)
                                       : crl_engine_open(&engine, a->model, &eo, err);

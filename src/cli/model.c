@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREADS = CRL_MODEL_OPTION, ISA, CTX, QUANTIZE, QUIET };
+enum { THREADS = CRL_MODEL_OPTION, ISA, CTX, QUANTIZE, NUMA, TOPOLOGY, MAPPED, NO_VERIFY, QUIET };
 
 const struct crl_option crl_model_options[] = {
     { "threads", "N", "threads (default: one per usable core)", THREADS },
@@ -22,6 +22,10 @@ const struct crl_option crl_model_options[] = {
     { "ctx", "N", "positions to make room for (default: the model's own, at most 32768)", CTX },
     { "quantize", "RECIPE", "formats when MODEL is a checkpoint, packed in memory: bf16 (default), q8, q4",
       QUANTIZE },
+    { "numa", "MODE", "where weights lie: experts, rows, interleave, off, or auto (default), the fastest that fits", NUMA },
+    { "topology", "T", "a machine to pretend: a file in hwloc's XML, or a synthetic description", TOPOLOGY },
+    { "mmap", NULL, "low memory: leave the weights in the file, pages come as they are touched", MAPPED },
+    { "no-verify", NULL, "do not check the hashes of the weights while loading", NO_VERIFY },
     { "quiet", NULL, "no progress and no notes", QUIET },
     { 0 },
 };
@@ -31,6 +35,7 @@ bool crl_model_option(struct crl_model_args *a, const struct crl_cli *c, int id)
     struct crl_recipe recipe;
     struct crl_err err = { "" };
     unsigned long long n;
+    enum crl_numa mode;
 
     switch (id) {
     case THREADS:
@@ -50,6 +55,22 @@ bool crl_model_option(struct crl_model_args *a, const struct crl_cli *c, int id)
             return false;
         }
         a->quantize = c->value;
+        return true;
+    case NUMA:
+        if (!crl_numa_parse(c->value, &mode)) {
+            crl_cli_misused(c->usage, "option --numa: \"%s\" is none of auto, experts, rows, interleave, off", c->value);
+            return false;
+        }
+        a->engine.numa = c->value;
+        return true;
+    case TOPOLOGY:
+        a->engine.topology = c->value;
+        return true;
+    case MAPPED:
+        a->engine.mapped = true;
+        return true;
+    case NO_VERIFY:
+        a->engine.no_verify = true;
         return true;
     case QUIET:
         a->quiet = true;
@@ -130,6 +151,37 @@ static enum crl_status pack_checkpoint(struct crl_pack **pack, const struct crl_
     return st;
 }
 
+static bool on_load(void *ctx, uint64_t done, uint64_t total)
+{
+    crl_progress_show(ctx, done, total, "loading");
+    return !crl_cli_interrupted();
+}
+
+static void show_notes(const struct crl_usage *u, const struct crl_engine *e)
+{
+    const struct crl_load_stats *s = crl_weights_stats(crl_engine_weights(e));
+    const struct crl_placement *p = crl_weights_plan(crl_engine_weights(e));
+
+    for (unsigned i = 0; i < p->n_note; i++) crl_cli_note(u, "%s", p->note[i]);
+    for (unsigned i = 0; i < s->n_note; i++) crl_cli_note(u, "%s", s->note[i]);
+}
+
+enum crl_status crl_model_load(struct crl_engine **engine, const struct crl_usage *u, struct crl_pack *pack,
+                               const struct crl_engine_options *options, bool quiet, struct crl_err *err)
+{
+    struct crl_engine_options o = *options;
+    struct crl_progress progress;
+    enum crl_status st;
+
+    crl_progress_init(&progress, "B", quiet);
+    o.progress = on_load;
+    o.progress_ctx = &progress;
+    st = crl_engine_from_pack(engine, pack, &o, err);
+    crl_progress_end(&progress);
+    if (!st && !quiet) show_notes(u, *engine);
+    return st;
+}
+
 enum crl_status crl_model_open(struct crl_engine **engine, const struct crl_usage *u,
                                const struct crl_model_args *a, struct crl_err *err)
 {
@@ -142,10 +194,13 @@ enum crl_status crl_model_open(struct crl_engine **engine, const struct crl_usag
             return crl_fail(err, CRL_ERANGE,
                             "%s: --quantize is for checkpoints; the formats of a packed file are fixed",
                             a->path);
-        return crl_engine_open(engine, a->path, &a->engine, err);
+        st = crl_pack_open(&pack, a->path, err);
+    } else if (a->engine.mapped) {
+        return crl_fail(err, CRL_ERANGE, "%s: --mmap is for packed files; a checkpoint is packed in memory", a->path);
+    } else {
+        st = pack_checkpoint(&pack, u, a, err);
     }
-    st = pack_checkpoint(&pack, u, a, err);
-    return st ? st : crl_engine_from_pack(engine, pack, &a->engine, err);
+    return st ? st : crl_model_load(engine, u, pack, &a->engine, a->quiet, err);
 }
 
 bool crl_model_chats(const struct crl_engine *engine)

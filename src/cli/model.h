@@ -26,6 +26,10 @@ bool crl_model_option(struct crl_model_args *a, const struct crl_cli *c, int id)
 enum crl_status crl_model_open(struct crl_engine **engine, const struct crl_usage *u,
                                const struct crl_model_args *a, struct crl_err *err);
 
+/* An engine over a pack, which it takes over: progress on a terminal, notes about the placement. */
+enum crl_status crl_model_load(struct crl_engine **engine, const struct crl_usage *u, struct crl_pack *pack,
+                               const struct crl_engine_options *options, bool quiet, struct crl_err *err);
+
 /* True for a folder, a .safetensors file or an index: what is not a packed file. */
 bool crl_model_is_checkpoint(const char *path);
 

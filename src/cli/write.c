@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "cli/write.h"
 
+#include "cli/place.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -125,6 +127,7 @@ void crl_write_stats(const struct crl_engine *engine, const struct crl_generated
     fprintf(stderr, "weights   %s read per token (%llu bytes); recipe %s, kernels %s, %u threads\n",
             crl_cli_bytes(t, (double)info.bytes_per_token), (unsigned long long)info.bytes_per_token,
             info.recipe, info.isa, info.threads);
+    crl_place_stats(engine);
     if (routes && routes->n_expert) {
         fprintf(stderr, "experts   touched per layer, of %u:", routes->n_expert);
         for (uint32_t i = 0; i < routes->n_layer; i++) {
@@ -177,7 +180,7 @@ json_t *crl_write_json(const struct crl_engine *engine, const struct crl_generat
 
     crl_engine_info(engine, &info);
     return json_pack("{s:s%, s:s, s:o, s:i, s:o, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o, s:s, s:s, s:i, s:o, "
-                     "s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o}",
                      "text", g->text.s ? g->text.s : "", g->text.len, "end", crl_end_name(g->end), "stop",
                      stop ? json_string(stop) : json_null(), "prompt_tokens", (int)g->n_prompt, "ids",
                      ids_json(&g->ids), "tokens", (int)g->ids.n, "decoded_tokens", (int)g->n_decoded,
@@ -187,5 +190,5 @@ json_t *crl_write_json(const struct crl_engine *engine, const struct crl_generat
                      routes ? experts_json(routes) : json_null(), "recipe", info.recipe, "isa", info.isa,
                      "threads", (int)info.threads, "temperature", short_real(sampling->temperature), "top_p",
                      short_real(sampling->top_p), "top_k", json_integer(sampling->top_k), "seed",
-                     json_integer((json_int_t)sampling->seed));
+                     json_integer((json_int_t)sampling->seed), "placement", crl_place_json(engine));
 }

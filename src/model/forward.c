@@ -330,14 +330,14 @@ static void list_tokens(struct crl_forward *f, const struct crl_batch *batch)
     }
 }
 
-void crl_forward_bytes(const struct crl_forward *f, uint64_t *bytes)
+uint64_t crl_forward_bytes(const struct crl_forward *f, unsigned node)
 {
+    uint64_t bytes = 0;
     size_t id = 0;
 
-    for (unsigned node = 0; node < f->model->n_node; node++) {
-        bytes[node] = 0;
-        for (unsigned i = 0; i < crl_team_node_size(f->team, node); i++) bytes[node] += f->scratch[id++].weight_bytes;
-    }
+    for (unsigned i = 0; i < node; i++) id += crl_team_node_size(f->team, i);
+    for (unsigned i = 0; i < crl_team_node_size(f->team, node); i++) bytes += f->scratch[id + i].weight_bytes;
+    return bytes;
 }
 
 void crl_forward_run(struct crl_forward *f, const struct crl_batch *batch)

@@ -73,7 +73,8 @@ struct crl_batch {
 
 struct crl_forward;
 
-/* model, kernels and team are borrowed; the team has a group per node of the model. batch_max: most tokens in one pass, over all segments. */
+/* model, kernels and team are borrowed; the team has a group per node of the model. batch_max: most tokens in one pass,
+ * over all segments. */
 enum crl_status crl_forward_new(struct crl_forward **out, const struct crl_model *model,
                                 const struct crl_kernels *kernels, struct crl_team *team, size_t batch_max,
                                 struct crl_err *err);
@@ -81,9 +82,9 @@ void crl_forward_free(struct crl_forward *f);
 
 size_t crl_forward_batch_max(const struct crl_forward *f);
 
-/* Bytes of weights read by the threads of each node, [n_node of the model], in all passes so far; between passes. Rows of
- * the embedding, norms and routers, which everyone reads from his own node, are not counted. */
-void crl_forward_bytes(const struct crl_forward *f, uint64_t *bytes);
+/* Bytes of weights read by the threads of a node in all passes so far; between passes. Rows of the embedding, norms and
+ * routers, which every thread reads for itself, are not counted. */
+uint64_t crl_forward_bytes(const struct crl_forward *f, unsigned node);
 
 /* Run the batch: at least one token, at most batch_max. Cannot fail. */
 void crl_forward_run(struct crl_forward *f, const struct crl_batch *batch);

@@ -37,6 +37,8 @@ struct crl_engine {
     struct crl_profile *profile;
     float *block;      /* [block_rows][vocab rounded up to 16], made by the first crl_engine_pass */
     size_t block_rows;
+    uint64_t n_single;                    /* passes of one token */
+    uint64_t *single_bytes, *total_bytes; /* [nodes] of weights read in those, and in all passes */
 };
 
 struct crl_session {
@@ -186,8 +188,11 @@ static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_opti
     if (!st) st = crl_forward_new(&e->forward, e->model, &e->kern, e->team, batch, err);
     if (!st && e->model->cfg.multimodal)
         st = crl_eyes_new(&e->eyes, e->weights, e->tok, &e->kern, e->team, o->picture_cache, err);
-    if (!st && !(e->segment = crl_alloc(batch, sizeof *e->segment)))
-        st = crl_fail(err, CRL_ENOMEM, "no memory for an engine");
+    if (st) return st;
+    e->segment = crl_alloc(batch, sizeof *e->segment);
+    e->single_bytes = crl_alloc(e->plan->n_node, sizeof *e->single_bytes);
+    e->total_bytes = crl_alloc(e->plan->n_node, sizeof *e->total_bytes);
+    if (!e->segment || !e->single_bytes || !e->total_bytes) st = crl_fail(err, CRL_ENOMEM, "no memory for an engine");
     return st;
 }
 
@@ -236,6 +241,8 @@ void crl_engine_close(struct crl_engine *e)
     crl_tok_close(e->tok);
     crl_pack_close(e->pack);
     crl_free(e->segment);
+    crl_free(e->single_bytes);
+    crl_free(e->total_bytes);
     crl_free(e->block);
     crl_free(e);
 }
@@ -276,9 +283,10 @@ const struct crl_weights *crl_engine_weights(const struct crl_engine *e)
     return e->weights;
 }
 
-void crl_engine_bytes(const struct crl_engine *e, uint64_t *bytes)
+void crl_engine_token_bytes(const struct crl_engine *e, double *bytes)
 {
-    crl_forward_bytes(e->forward, bytes);
+    for (unsigned i = 0; i < e->plan->n_node; i++)
+        bytes[i] = e->n_single ? (double)e->single_bytes[i] / (double)e->n_single : 0;
 }
 
 const struct crl_pack *crl_engine_pack(const struct crl_engine *e)
@@ -449,6 +457,16 @@ static enum crl_status check_tokens(const struct crl_session *s, const int32_t *
     return CRL_OK;
 }
 
+static void count_bytes(struct crl_engine *e, bool single)
+{
+    for (unsigned i = 0; i < e->plan->n_node; i++) {
+        uint64_t bytes = crl_forward_bytes(e->forward, i);
+        if (single) e->single_bytes[i] += bytes - e->total_bytes[i];
+        e->total_bytes[i] = bytes;
+    }
+    e->n_single += single;
+}
+
 /* take and ctx may be NULL: logits are then kept. */
 static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logits_fn *take, void *ctx)
 {
@@ -457,6 +475,7 @@ static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logit
 
     crl_forward_run(e->forward, &batch);
     crl_weights_tick(e->weights);
+    count_bytes(e, n_segment == 1 && e->segment[0].n_tok == 1);
 }
 
 /* Cut the text into passes: no longer than the buffers, none across the edge of an attention chunk. */

@@ -15,8 +15,9 @@ const struct crl_pack *crl_engine_pack(const struct crl_engine *engine);
 /* The weights, with the plan they were placed by and what loading them took. */
 const struct crl_weights *crl_engine_weights(const struct crl_engine *engine);
 
-/* Bytes of weights read by the threads of each node, [nodes], in all passes so far (crl_forward_bytes). */
-void crl_engine_bytes(const struct crl_engine *engine, uint64_t *bytes);
+/* Bytes of weights that the threads of each node read for one token, [nodes]: the mean of all passes of a single token so
+ * far (crl_forward_bytes); 0 without any. */
+void crl_engine_token_bytes(const struct crl_engine *engine, double *bytes);
 
 /* The tokenizer, NULL when the file has none. */
 const struct crl_tok *crl_engine_tok(const struct crl_engine *engine);

@@ -27,6 +27,7 @@
 #define CHUNK_CACHED ((size_t)256 << 10) /* a piece that is still in the core's cache when it is hashed */
 #define CHUNK_DIRECT ((size_t)4 << 20)   /* long enough that the disk has work while the processor looks */
 #define LOOK ((size_t)1 << 20)           /* how often the page cache is asked, */
+#define FAULTS_MANY 64                   /* of a pass over mapped weights */
 #define SAMPLE 16                        /* and for how many pages: asking for each costs a tenth of the copy */
 
 typedef unsigned long long ull; /* what printf wants for uint64_t */
@@ -365,7 +366,7 @@ static enum crl_status check_hash(const struct load *l, size_t e, const struct c
 
     if (crl_hasher_value(h) == x->hash) return CRL_OK;
     crl_weight_name(&crl_pack_schema(p)->weight[crl_pack_schema(p)->extent[e].first], name);
-    return crl_fail(err, CRL_EDIFFER, "%s: extent %zu is damaged (wrong hash, bytes %llu to %llu, from %s)",
+    return crl_fail(err, CRL_EFORMAT, "%s: extent %zu is damaged (wrong hash, bytes %llu to %llu, from %s)",
                     crl_pack_name(p), e, (ull)x->offset, (ull)(x->offset + x->size), name);
 }
 
@@ -568,11 +569,24 @@ static void advise(const struct crl_pack *p, const struct crl_place *x, uint64_t
     madvise((unsigned char *)(uintptr_t)crl_pack_data(p) + x->offset + from, (size_t)(to - from), advice);
 }
 
-static bool is_expert(const struct crl_pack *p, size_t e)
+enum use { EVERY_TOKEN, SOME_ROWS, WHEN_CHOSEN };
+
+/* How much of an extent a token reads. */
+static enum use use_of(const struct crl_pack *p, size_t e)
 {
     const struct crl_schema *s = crl_pack_schema(p);
+    const struct crl_weight *w = &s->weight[s->extent[e].first];
 
-    return s->weight[s->extent[e].first].expert >= 0;
+    if (w->expert >= 0) return WHEN_CHOSEN;
+    return w->kind == CRL_KIND_EMBED && !s->cfg.tied ? SOME_ROWS : EVERY_TOKEN;
+}
+
+static void want_always(const struct crl_weights *w)
+{
+    for (size_t e = 0; e < crl_pack_schema(w->pack)->n_extent; e++) {
+        const struct crl_place *x = crl_pack_extent(w->pack, e);
+        if (use_of(w->pack, e) == EVERY_TOKEN) advise(w->pack, x, 0, x->size, MADV_WILLNEED);
+    }
 }
 
 static long count_major_faults(void)
@@ -582,7 +596,8 @@ static long count_major_faults(void)
     return getrusage(RUSAGE_SELF, &u) ? 0 : u.ru_majflt;
 }
 
-/* The system must not read beyond what is touched of an expert: its neighbour in the file is another expert. */
+/* The system must not read beyond what is touched: behind a matrix that every token needs lies an expert that may not be,
+ * and readahead does not stop at its edge. So there is none; what is needed is asked for by name. */
 static enum crl_status stay_mapped(struct crl_weights *w, struct crl_err *err)
 {
     size_t n = crl_pack_schema(w->pack)->n_extent;
@@ -590,11 +605,11 @@ static enum crl_status stay_mapped(struct crl_weights *w, struct crl_err *err)
     w->mapped = true;
     w->wanted = crl_alloc(n, sizeof *w->wanted);
     if (!w->wanted) return crl_fail(err, CRL_ENOMEM, "%s: no memory", crl_pack_name(w->pack));
-    for (size_t e = 0; e < n; e++)
-        if (is_expert(w->pack, e)) {
-            const struct crl_place *x = crl_pack_extent(w->pack, e);
-            advise(w->pack, x, 0, x->size, MADV_RANDOM);
-        }
+    for (size_t e = 0; e < n; e++) {
+        const struct crl_place *x = crl_pack_extent(w->pack, e);
+        advise(w->pack, x, 0, x->size, MADV_RANDOM);
+    }
+    want_always(w);
     w->major_faults = count_major_faults();
     return CRL_OK;
 }
@@ -611,14 +626,17 @@ void crl_weights_want(const struct crl_weights *w, size_t weight, unsigned part,
     advise(w->pack, x, pages * part / of * PAGE, pages * (part + 1) / of * PAGE, MADV_WILLNEED);
 }
 
+/* Pages read one by one are a hundred times slower than those asked for, so a few of them are reason enough. */
 void crl_weights_tick(struct crl_weights *w)
 {
     long now;
 
     if (!w->mapped) return;
     now = count_major_faults();
-    if (now != w->major_faults)
+    if (now - w->major_faults > FAULTS_MANY) {
         for (size_t e = 0; e < crl_pack_schema(w->pack)->n_extent; e++) atomic_store(&w->wanted[e], 0);
+        want_always(w);
+    }
     w->major_faults = now;
 }
 

@@ -40,7 +40,7 @@ struct crl_load_stats {
 
 /* The team has one group per node of the plan, or one in all. The topology is the one the plan was made for; regions are
  * bound only when it is real. Where binding is not permitted the weights are loaded unbound and a note says so.
- * CRL_EIO: a read failed or the file has changed; CRL_EDIFFER: a damaged extent; CRL_ENOMEM; CRL_EINTR. */
+ * CRL_EIO: a read failed or the file has changed; CRL_EFORMAT: a damaged extent; CRL_ENOMEM; CRL_EINTR. */
 enum crl_status crl_weights_load(struct crl_weights **out, struct crl_pack *pack, const struct crl_placement *plan,
                                  const struct crl_topo *topo, struct crl_team *team,
                                  const struct crl_load_options *options, struct crl_err *err);

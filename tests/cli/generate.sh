@@ -40,4 +40,5 @@ corral run text.crl --prompt 'Hello there' --ctx 18 --temperature 0 --stop "$sto
 
 # the report
 corral run text.crl --prompt x --max-tokens 3 --temperature 0 --stats --threads 1 2>&1 >/dev/null |
-    sed -E 's/[0-9.]+ s,/TIME s,/; s/[0-9.]+ tokens\/s/RATE tokens\/s/; s/kernels [a-z0-9]*/kernels LEVEL/'
+    sed -E 's/[0-9.]+ s,/TIME s,/; s/[0-9.]+ tokens\/s/RATE tokens\/s/; s/kernels [a-z0-9]*/kernels LEVEL/
+        s/^load .*hashes/load      RATE; hashes/; s/^(numa .*1 node).*/\1/; s/^(node .*per token).*/\1/'
