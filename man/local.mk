@@ -6,3 +6,4 @@ dist_man_MANS += %D%/corral-bench.1 %D%/corral-chat.1 %D%/corral-convert.1 %D%/c
 dist_man_MANS += %D%/corral-eval-perplexity.1 %D%/corral-eval-reference.1 %D%/corral-eval-divergence.1
 dist_man_MANS += %D%/corral-eval-routing.1
 dist_man_MANS += %D%/corral-eval-choice.1 %D%/corral-eval-generate.1
+dist_man_MANS += %D%/corral-eval-suite.1 %D%/corral-eval-compare.1

@@ -9,7 +9,7 @@ UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store tests/unit/test_load
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 UNIT_TESTS += tests/unit/test_bench
-UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items
+UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items tests/unit/test_history
 UNIT_TESTS += tests/unit/test_result
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -95,8 +95,12 @@ endif
 %C%_unit_test_items_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_items_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
+
 # Recorded machines (docs/testing.md).
 EXTRA_DIST += %D%/unit/topo
+%C%_unit_test_history_SOURCES = %D%/unit/test_history.c
+%C%_unit_test_history_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_history_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \

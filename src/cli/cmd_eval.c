@@ -13,6 +13,8 @@ static const struct crl_command *const evaluators[] = {
     &crl_eval_cmd_routing,
     &crl_eval_cmd_choice,
     &crl_eval_cmd_generate,
+    &crl_eval_cmd_suite,
+    &crl_eval_cmd_compare,
     NULL,
 };
 

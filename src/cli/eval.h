@@ -7,9 +7,11 @@
 #include "eval/result.h"
 
 extern const struct crl_command crl_eval_cmd_choice;
+extern const struct crl_command crl_eval_cmd_compare;
 extern const struct crl_command crl_eval_cmd_generate;
 extern const struct crl_command crl_eval_cmd_divergence;
 extern const struct crl_command crl_eval_cmd_perplexity;
+extern const struct crl_command crl_eval_cmd_suite;
 extern const struct crl_command crl_eval_cmd_reference;
 extern const struct crl_command crl_eval_cmd_routing;
 

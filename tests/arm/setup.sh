@@ -11,7 +11,7 @@ skip() { echo "check-arm: skipped: $*"; exit 77; }
 
 # configure.ac's libraries, and what those and the programs load when they start
 packages="libhwloc-dev libhwloc15 libnuma-dev libnuma1 libxxhash-dev libxxhash0 libjansson-dev libjansson4
-    libpcre2-dev libpcre2-8-0 libudev1 libcap2 libgomp1 libgcc-s1 libc6"
+    libpcre2-dev libpcre2-8-0 libsqlite3-dev libsqlite3-0 libudev1 libcap2 libgomp1 libgcc-s1 libc6"
 
 [ "$(uname -m)" != aarch64 ] || skip "this machine is 64-bit ARM, where make check runs the same tests"
 command -v aarch64-linux-gnu-gcc >/dev/null 2>&1 ||
