@@ -7,6 +7,7 @@
 extern const struct crl_command crl_cmd_bench;
 extern const struct crl_command crl_cmd_chat;
 extern const struct crl_command crl_cmd_convert;
+extern const struct crl_command crl_cmd_doctor;
 extern const struct crl_command crl_cmd_eval;
 extern const struct crl_command crl_cmd_info;
 extern const struct crl_command crl_cmd_logits;

@@ -20,6 +20,7 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_eval,
     &crl_cmd_bench,
     &crl_cmd_plan,
+    &crl_cmd_doctor,
 };
 #define N_COMMAND (sizeof commands / sizeof commands[0])
 

@@ -146,6 +146,9 @@ static enum crl_status choose_nodes(struct crl_placement *p, const struct crl_to
         n_core = count_cores(t, use);
     }
     if (p->n_thread > n_core) note(p, "%u threads share %u cores", p->n_thread, n_core);
+    if (n_use > CRL_TEAM_NODES_MAX)
+        return crl_fail(err, CRL_EUNSUPPORTED, "%u nodes with cores, at most %d are supported", n_use,
+                        CRL_TEAM_NODES_MAX);
     p->node = crl_alloc(n_use, sizeof *p->node);
     p->thread = crl_alloc(p->n_thread, sizeof *p->thread);
     if (!p->node || !p->thread) return crl_fail(err, CRL_ENOMEM, "no memory for a plan");
