@@ -3,15 +3,16 @@
 #include "convert/convert.h"
 
 #include "base/bytes.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "convert/crew.h"
 #include "convert/keeper.h"
 #include "convert/sections.h"
+#include "convert/stage.h"
 
 #include <math.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 struct job {
     struct crl_crew crew;
@@ -107,6 +108,33 @@ static void count_nonfinite(struct job *j, size_t weight, uint64_t n[2])
     }
 }
 
+/* True, with a sentence, when it is a scale of this matrix that makes its weights not finite. */
+static bool bad_scale(const struct job *j, size_t weight, struct crl_err *err)
+{
+    const struct crl_weight *w = &j->crew.schema->weight[weight];
+    const struct crl_st_tensor *t;
+    struct crl_stage s;
+    unsigned char *data;
+    const char *file;
+    uint64_t index;
+    float value;
+    bool bad = false;
+
+    for (size_t p = 0; !bad && p < crl_n_panel(w->n); p += 2) {
+        size_t n = crl_n_panel(w->n) - p < 2 ? 1 : 2;
+        crl_stage_plan(&s, j->crew.ck, weight, p, n);
+        data = crl_alloc(s.bytes, 1);
+        if (!data) return false;
+        bad = !crl_stage_load(&s, j->crew.ck, data, NULL) &&
+              crl_stage_bad_scale(&s, j->crew.ck, data, &t, &file, &index, &value);
+        crl_free(data);
+    }
+    if (bad)
+        crl_fail(err, CRL_EFORMAT, "%s: tensor %s: scale %llu is %g; it must be above 0 and finite", file,
+                 t->name, (unsigned long long)index, (double)value);
+    return bad;
+}
+
 /* The sentence about weights that are not finite: the first matrix that has some is read again, to say in
  * which tensor they are. */
 static enum crl_status check_finite(struct job *j, const struct crl_report *r, struct crl_err *err)
@@ -123,6 +151,7 @@ static enum crl_status check_finite(struct job *j, const struct crl_report *r, s
         n++;
     }
     if (!n) return CRL_OK;
+    if (bad_scale(j, first, err)) return CRL_EFORMAT;
     count_nonfinite(j, first, count);
     half = count[0] == 0;
     t = crl_ckpt_origin(j->crew.ck, first, half, &file);
@@ -131,23 +160,11 @@ static enum crl_status check_finite(struct job *j, const struct crl_report *r, s
                     n > 1 || (count[0] && count[1]) ? ", and there are more elsewhere" : "");
 }
 
-static uint64_t disk_free(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *dir = slash ? crl_memdup0(path, slash == path ? 1 : (size_t)(slash - path)) : crl_strdup(".");
-    struct statvfs v;
-    uint64_t n = 0;
-
-    if (dir && statvfs(dir, &v) == 0) n = (uint64_t)v.f_bavail * v.f_frsize;
-    crl_free(dir);
-    return n;
-}
-
 /* Better to say so now than after an hour. Blocks that the partial file has already are not needed again;
  * those of the checkpoint come back as it is consumed. */
 static enum crl_status check_room(const char *path, uint64_t need, uint64_t allocated, struct crl_err *err)
 {
-    uint64_t have = disk_free(path);
+    uint64_t have = crl_disk_free(path);
 
     if (have == 0 || need <= have + allocated) return CRL_OK;
     return crl_fail(err, CRL_EFULL, "%s: %llu bytes are needed, the disk has %llu left", path,
@@ -364,7 +381,7 @@ enum crl_status crl_convert_estimate(const struct crl_ckpt *ck, const struct crl
     if (st) return st;
     for (size_t i = 0; i < s->n_weight; i++) plan->weights += (uint64_t)s->weight[i].n_real * s->weight[i].k;
     plan->file_bytes = file_bytes(s, recipe);
-    plan->disk_free = path ? disk_free(path) : 0;
+    plan->disk_free = path ? crl_disk_free(path) : 0;
     st = crl_crew_plan(&crew, ck, &slabs, opt, err);
     plan->jobs = crew.jobs;
     plan->memory_bytes = crew.bytes;

@@ -3,7 +3,7 @@ if HAVE_CMOCKA
 UNIT_TESTS = tests/unit/test_base
 UNIT_TESTS += tests/unit/test_topo tests/unit/test_plan
 UNIT_TESTS += tests/unit/test_quant tests/unit/test_simd
-UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_checkpoint tests/unit/test_convert
+UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_pth tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store tests/unit/test_load
@@ -38,6 +38,10 @@ endif
 %C%_unit_test_safetensors_SOURCES = %D%/unit/test_safetensors.c
 %C%_unit_test_safetensors_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_safetensors_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_pth_SOURCES = %D%/unit/test_pth.c
+%C%_unit_test_pth_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_pth_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_checkpoint_SOURCES = %D%/unit/test_checkpoint.c %D%/unit/stage.c %D%/unit/stage.h
 %C%_unit_test_checkpoint_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

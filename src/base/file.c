@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* --- faults for tests -------------------------------------------------------------------------------- */
@@ -223,6 +224,18 @@ enum crl_status crl_in_punch(const struct crl_in *in, uint64_t offset, uint64_t 
     futimens(fd, when); /* the check for changes goes by it */
     close(fd);
     return st;
+}
+
+uint64_t crl_disk_free(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? crl_memdup0(path, slash == path ? 1 : (size_t)(slash - path)) : crl_strdup(".");
+    struct statvfs v;
+    uint64_t n = 0;
+
+    if (dir && statvfs(dir, &v) == 0) n = (uint64_t)v.f_bavail * v.f_frsize;
+    crl_free(dir);
+    return n;
 }
 
 bool crl_file_exists(const char *path)

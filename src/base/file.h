@@ -44,6 +44,9 @@ enum crl_status crl_in_punch(const struct crl_in *in, uint64_t offset, uint64_t 
  * after it; 0 switches the fault off. Returns the number of calls counted since the last call. */
 size_t crl_file_fail_after(size_t n);
 
+/* Bytes left on the disk where a file of this name would lie; 0: unknown. */
+uint64_t crl_disk_free(const char *path);
+
 bool crl_file_exists(const char *path);
 bool crl_file_is_dir(const char *path);
 

@@ -208,7 +208,8 @@ static bool is_checkpoint(const char *path)
 {
     size_t n = strlen(path);
 
-    return crl_file_is_dir(path) || (n > 12 && strcmp(path + n - 12, ".safetensors") == 0) ||
+    return crl_file_is_dir(path) || (n > 4 && strcmp(path + n - 4, ".pth") == 0) ||
+           (n > 12 && strcmp(path + n - 12, ".safetensors") == 0) ||
            (n > 11 && strcmp(path + n - 11, ".index.json") == 0);
 }
 

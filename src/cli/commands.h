@@ -9,6 +9,7 @@ extern const struct crl_command crl_cmd_chat;
 extern const struct crl_command crl_cmd_convert;
 extern const struct crl_command crl_cmd_doctor;
 extern const struct crl_command crl_cmd_eval;
+extern const struct crl_command crl_cmd_export;
 extern const struct crl_command crl_cmd_info;
 extern const struct crl_command crl_cmd_logits;
 extern const struct crl_command crl_cmd_plan;

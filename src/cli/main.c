@@ -12,6 +12,7 @@
 static const struct crl_command *const commands[] = {
     &crl_cmd_convert,
     &crl_cmd_verify,
+    &crl_cmd_export,
     &crl_cmd_info,
     &crl_cmd_run,
     &crl_cmd_chat,

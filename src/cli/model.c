@@ -105,7 +105,7 @@ static bool ends_with(const char *s, const char *end)
 
 bool crl_model_is_checkpoint(const char *path)
 {
-    return crl_file_is_dir(path) || ends_with(path, ".safetensors") ||
+    return crl_file_is_dir(path) || ends_with(path, ".safetensors") || ends_with(path, ".pth") ||
            ends_with(path, ".safetensors.index.json");
 }
 

@@ -20,14 +20,14 @@ void crl_show_classes(const struct crl_info *info, bool measured)
 {
     char params[CRL_CLI_TEXT], bytes[CRL_CLI_TEXT], formats[CRL_CLASS_TEXT];
 
-    printf("%-20s %9s %10s  %-9s %10s%s\n", "class", "matrices", "weights", "format", "size",
+    printf("%-20s %9s %10s  %-9s %10s  %5s%s\n", "class", "matrices", "weights", "format", "size", "bits",
            measured ? "  rel. error  max error" : "");
     for (size_t k = 1; k < CRL_KIND_END; k++) {
         const struct crl_class *c = &info->kind[k];
         if (!c->n || is_small((enum crl_kind)k)) continue; /* norms and biases: too small to matter here */
-        printf("%-20s %9llu %10s  %-9s %10s", crl_kind_name((enum crl_kind)k), (unsigned long long)c->n,
+        printf("%-20s %9llu %10s  %-9s %10s  %5.2f", crl_kind_name((enum crl_kind)k), (unsigned long long)c->n,
                crl_cli_count(params, (double)c->params), crl_class_formats(c, formats),
-               crl_cli_bytes(bytes, (double)c->bytes));
+               crl_cli_bytes(bytes, (double)c->bytes), 8 * (double)c->bytes / (double)c->params);
         if (measured) printf("  %10.3g  %9.3g", crl_misfit_rms(&c->misfit), (double)c->misfit.most);
         putchar('\n');
     }
@@ -42,9 +42,10 @@ json_t *crl_show_classes_json(const struct crl_info *info, bool measured)
         const struct crl_class *c = &info->kind[k];
         json_t *o;
         if (!c->n) continue;
-        o = json_pack("{s:s, s:I, s:I, s:s, s:I}", "class", crl_kind_name((enum crl_kind)k), "matrices",
+        o = json_pack("{s:s, s:I, s:I, s:s, s:I, s:o}", "class", crl_kind_name((enum crl_kind)k), "matrices",
                       (json_int_t)c->n, "weights", (json_int_t)c->params, "format",
-                      crl_class_formats(c, formats), "bytes", (json_int_t)c->bytes);
+                      crl_class_formats(c, formats), "bytes", (json_int_t)c->bytes, "bits_per_weight",
+                      crl_show_real(8 * (double)c->bytes / (double)c->params));
         if (measured) {
             json_object_set_new(o, "relative_rms", crl_show_real(crl_misfit_rms(&c->misfit)));
             json_object_set_new(o, "max_error", crl_show_real(c->misfit.most));

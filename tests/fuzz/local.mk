@@ -7,6 +7,10 @@
 FUZZERS =
 FUZZERS += %D%/fuzz_safetensors
 %C%_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_pth
+%C%_fuzz_pth_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_pickle
+%C%_fuzz_pickle_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_config
 %C%_fuzz_config_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_tokenizer

@@ -361,6 +361,106 @@ static void allocation_failures_are_reported(void **state)
     stage_remove(folder);
 }
 
+/* Whatever call fails, the file under the final name is the old one and nothing else is left. */
+static void every_failed_call_leaves_the_old_file(void **state)
+{
+    struct crl_convert_options opt = { .jobs = 1 };
+    struct crl_recipe r = recipe_of("q4");
+    char *folder = stage_case("E2"), *data;
+    size_t n, len, n_failed = 0;
+
+    (void)state;
+    for (int resume = 0; resume < 2; resume++) {
+        opt.resume = resume;
+        crl_file_fail_after(0);
+        for (size_t i = 0;; i++) {
+            struct crl_ckpt *ck = NULL;
+            struct crl_err err = { "" };
+            enum crl_status st;
+            assert_int_equal(crl_file_write("convert_fault.crl", "old", 3, NULL), CRL_OK);
+            crl_file_fail_after(i);
+            st = crl_ckpt_open(&ck, folder, &err);
+            if (!st) st = crl_convert(ck, &r, "convert_fault.crl", NULL, &opt, NULL, &err);
+            crl_ckpt_close(ck);
+            n = crl_file_fail_after(0);
+            if (i == 0) {
+                assert_int_equal(st, CRL_OK);
+                continue;
+            }
+            if (!st) break; /* the fault lies behind the last call */
+            if (st != CRL_EIO && st != CRL_EFULL && st != CRL_ENOMEM) fail_msg("call %zu: %s", i, err.text);
+            assert_true(err.text[0]);
+            n_failed++;
+            assert_int_equal(crl_file_read(&data, &len, "convert_fault.crl", 1 << 26, NULL), CRL_OK);
+            assert_int_equal(len, 3);
+            crl_free(data);
+            if (!resume) assert_false(crl_file_exists("convert_fault.crl.partial"));
+            if (!resume) assert_false(crl_file_exists("convert_fault.crl.journal.partial"));
+            assert_true(i < 100000 && n > 0);
+        }
+        assert_false(crl_file_exists("convert_fault.crl.partial"));
+        assert_false(crl_file_exists("convert_fault.crl.journal.partial"));
+    }
+    assert_true(n_failed > 100);
+    unlink("convert_fault.crl");
+    stage_remove(folder);
+}
+
+static void checkpoint_that_changes_is_noticed(void **state)
+{
+    struct crl_convert_options opt = { .jobs = 1 };
+    struct crl_recipe r = recipe_of("q8");
+    char *folder = stage_case("A"), *data;
+    struct crl_ckpt *ck = open_ok(folder);
+    struct crl_pack *pack;
+    struct crl_err err = { "" };
+    size_t len;
+
+    (void)state;
+    assert_int_equal(crl_file_read(&data, &len, stage_path(folder, "model.safetensors"), 1 << 26, NULL), CRL_OK);
+    stage_write(folder, "model.safetensors", data, len); /* the same bytes, but written again */
+    assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, NULL, &err), CRL_EIO);
+    assert_non_null(strstr(err.text, "changed while it was being read"));
+    crl_ckpt_close(ck);
+    ck = open_ok(folder);
+    stage_write(folder, "model.safetensors", data, len / 2);
+    memset(&err, 0, sizeof err);
+    assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, NULL, &err), CRL_EIO);
+    assert_true(strstr(err.text, "shrank") || strstr(err.text, "changed"));
+    crl_free(data);
+    crl_ckpt_close(ck);
+    stage_remove(folder);
+}
+
+/* A scale that is 0, negative, infinite or no number makes its weights no numbers. */
+static void useless_scales_end_the_work(void **state)
+{
+    static const char w[] = "language_model.model.layers.1.feed_forward.experts.2.up_proj.weight_scale";
+    static const float bad[] = { 0, -1, INFINITY, NAN };
+    struct crl_convert_options opt = { .jobs = 2 };
+    struct crl_recipe r = recipe_of("q4");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *folder = stage_case("N");
+        unsigned char raw[4];
+        struct crl_ckpt *ck;
+        struct crl_pack *pack;
+        struct crl_err err = { "" };
+        crl_put_le32(raw, crl_f32_bits(bad[i]));
+        stage_poke(folder, w, 12, raw, sizeof raw);
+        ck = open_ok(folder);
+        assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, NULL, &err), CRL_EFORMAT);
+        if (!strstr(err.text, w) || !strstr(err.text, "scale 3 is")) fail_msg("said: %s", err.text);
+        opt.allow_nonfinite = true;
+        assert_int_equal(crl_convert(ck, &r, NULL, &pack, &opt, NULL, NULL), CRL_OK);
+        opt.allow_nonfinite = false;
+        crl_pack_close(pack);
+        crl_ckpt_close(ck);
+        stage_remove(folder);
+    }
+}
+
 /* --- sections
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -450,6 +550,9 @@ int main(void)
         cmocka_unit_test(stopped_conversion_leaves_the_old_file),
         cmocka_unit_test(full_disk_is_reported),
         cmocka_unit_test(allocation_failures_are_reported),
+        cmocka_unit_test(every_failed_call_leaves_the_old_file),
+        cmocka_unit_test(checkpoint_that_changes_is_noticed),
+        cmocka_unit_test(useless_scales_end_the_work),
         cmocka_unit_test(chat_template_is_found_in_its_three_places),
         cmocka_unit_test(broken_side_file_is_named),
         cmocka_unit_test(worst_matrices_come_first),
