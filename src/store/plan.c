@@ -498,7 +498,8 @@ static void put_slices(struct crl_placement *p, const struct crl_layout *l, stru
         for (size_t i = 0; i < p->n_slice; i++) {
             struct crl_slice *s = &p->slice[i];
             const struct crl_weight *w = &l->schema->weight[s->weight];
-            bool cold = is_expert(w->kind) || crl_kind_is_vision(w->kind) || (w->kind == CRL_KIND_EMBED && !l->schema->cfg.tied);
+            bool cold = is_expert(w->kind) || crl_kind_is_vision(w->kind) ||
+                        (w->kind == CRL_KIND_EMBED && !l->schema->cfg.tied);
             struct cursor *c;
 
             if (placed ? cold != pass : pass) continue;
