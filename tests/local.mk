@@ -10,7 +10,7 @@ UNIT_TESTS += tests/unit/test_store tests/unit/test_load
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 UNIT_TESTS += tests/unit/test_bench
 UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items tests/unit/test_history
-UNIT_TESTS += tests/unit/test_result
+UNIT_TESTS += tests/unit/test_result tests/unit/test_likelihood
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -86,6 +86,10 @@ endif
 %C%_unit_test_generate_SOURCES = %D%/unit/test_generate.c
 %C%_unit_test_generate_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_generate_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_likelihood_SOURCES = %D%/unit/test_likelihood.c %D%/unit/stage.c %D%/unit/stage.h
+%C%_unit_test_likelihood_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_likelihood_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_result_SOURCES = %D%/unit/test_result.c
 %C%_unit_test_result_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
