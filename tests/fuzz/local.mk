@@ -17,6 +17,8 @@ FUZZERS += %D%/fuzz_tokenizer
 %C%_fuzz_tokenizer_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_toolcall
 %C%_fuzz_toolcall_LDADD = $(FUZZ_LIBS)
+FUZZERS += %D%/fuzz_reference
+%C%_fuzz_reference_LDADD = $(FUZZ_LIBS)
 FUZZERS += %D%/fuzz_pack
 %C%_fuzz_pack_LDADD = $(FUZZ_LIBS)
 

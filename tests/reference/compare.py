@@ -8,15 +8,17 @@ of the tree holds (and where its naming is transformers' own, a second one by sa
 
     corral convert CHECKPOINT out.crl --recipe bf16 --quiet
     corral logits out.crl --ids-file ids.txt --output l.npy
+    corral eval perplexity out.crl --text ids.jsonl --json
 
 and the logits of all positions are compared with transformers in float32: relative error (norm of the
 difference over norm) at most 1e-4, and the same top token wherever the reference's margin exceeds 1e-4 of
-the position's largest logit. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL,
+the position's largest logit. The mean log likelihood of the ids may differ by 1e-4 nats. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL,
 then ./corral.
 
 Exit code: 0 all agree, 3 a difference, 1 a command failed, 77 the Python packages are missing.
 """
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -71,6 +73,7 @@ def corral(program, *arguments):
     r = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if r.returncode:
         raise RuntimeError(f"{program} {' '.join(arguments)}: exit code {r.returncode}\n{r.stdout}")
+    return r.stdout
 
 
 def compare(mine, wanted):
@@ -92,6 +95,20 @@ def save_by_library(case, model, checkpoint, folder):
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="150KB")
 
 
+def compare_likelihood(program, packed, folder, ids, logits):
+    """how far the mean log likelihood of the ids is from that of the reference's logits, nats per token"""
+    if len(ids) < 2:
+        return 0.0
+    source = os.path.join(folder, "ids.jsonl")
+    with open(source, "w") as f:
+        f.write(json.dumps({"ids": [int(i) for i in ids]}) + "\n")
+    mine = json.loads(corral(program, "eval", "perplexity", packed, "--text", source, "--json", "--quiet"))
+    x = logits[:-1].astype(np.float64)
+    top = x.max(axis=1)
+    nll = top + np.log(np.exp(x - top[:, None]).sum(axis=1)) - x[np.arange(len(x)), ids[1:]]
+    return abs(mine["metrics"]["nll"]["value"] - nll.mean())
+
+
 def run_checkpoint(program, checkpoint, folder, label, runs):
     """Prints a line per prompt; returns the number of differences."""
     packed, bad = os.path.join(folder, "out.crl"), 0
@@ -102,10 +119,11 @@ def run_checkpoint(program, checkpoint, folder, label, runs):
             f.write(" ".join(map(str, ids)) + "\n")
         corral(program, "logits", packed, "--ids-file", source, "--output", out)
         error, wrong = compare(np.load(out), logits)
-        verdict = "ok" if error <= TOLERANCE and not wrong else "DIFFERS"
+        likelihood = compare_likelihood(program, packed, folder, ids, logits)
+        verdict = "ok" if error <= TOLERANCE and not wrong and likelihood <= TOLERANCE else "DIFFERS"
         bad += verdict != "ok"
-        print(f"{label + suffix:16s} {len(ids):3d} tokens  error {error:.2e}  top tokens wrong {wrong}  {verdict}",
-              flush=True)
+        print(f"{label + suffix:16s} {len(ids):3d} tokens  error {error:.2e}  top tokens wrong {wrong}  "
+              f"likelihood off by {likelihood:.2e}  {verdict}", flush=True)
     os.remove(packed)
     return bad
 
