@@ -263,7 +263,7 @@ static void finish(struct bench *b)
 {
     struct crl_bench_result *r = b->r;
     const struct crl_kv *kv = crl_session_kv(b->session);
-    size_t pair = 2 * (size_t)kv->n_kv_head * kv->d_head * (kv->type == CRL_KV_F32 ? 4 : 2);
+    double pair = 2.0 * kv->n_kv_head * kv->d_head * crl_kv_number_bytes(kv->type, kv->d_head);
 
     r->read = crl_series_stat(&b->meter->read);
     r->int8 = crl_series_stat(&b->meter->int8);
@@ -275,10 +275,10 @@ static void finish(struct bench *b)
     finish_decode(&r->decode_at, &b->decode_at, r);
     finish_prefill(r, &b->prefill);
     if (r->decode.tokens)
-        r->decode.cache_bytes = keys_seen(kv, 0, r->decode.tokens) * (double)pair / (double)r->decode.tokens;
+        r->decode.cache_bytes = keys_seen(kv, 0, r->decode.tokens) * pair / (double)r->decode.tokens;
     if (r->decode_at.tokens)
         r->decode_at.cache_bytes =
-            keys_seen(kv, r->decode_at_pos, r->decode_at.tokens) * (double)pair / (double)r->decode_at.tokens;
+            keys_seen(kv, r->decode_at_pos, r->decode_at.tokens) * pair / (double)r->decode_at.tokens;
     if (r->prefill.tokens) {
         const struct crl_config *cfg = crl_pack_config(crl_engine_pack(b->engine));
         r->prefill.attention_ops = keys_seen(kv, 0, r->prefill.tokens) * 4.0 * cfg->n_head * cfg->d_head;

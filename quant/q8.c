@@ -38,17 +38,25 @@ static size_t pack_block(unsigned char *codes, unsigned char *scale, const float
     return bad;
 }
 
+size_t crl_q8_put_row(void *panel, size_t row, const float *w, size_t k)
+{
+    unsigned char *scales = panel, *codes = scales + crl_q8_scale_bytes(crl_k_pad(k));
+    size_t bad = 0;
+
+    for (size_t b = 0; b * CRL_BLOCK < k; b++) {
+        size_t k0 = b * CRL_BLOCK, n = k - k0 < CRL_BLOCK ? k - k0 : CRL_BLOCK;
+        bad += pack_block(codes, scales + (b * CRL_PANEL_ROWS + row) * 2, w + k0, row, k0, n);
+    }
+    return bad;
+}
+
 size_t crl_q8_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k)
 {
-    size_t kp = crl_k_pad(k), bad = 0;
-    unsigned char *scales = panel, *codes = scales + crl_q8_scale_bytes(kp);
+    size_t bad = 0;
 
     memset(panel, 0, crl_panel_bytes(CRL_Q8, k));
     for (size_t r = 0; r < CRL_PANEL_ROWS; r++)
-        for (size_t b = 0; rows[r] && b * CRL_BLOCK < k; b++) {
-            size_t k0 = b * CRL_BLOCK, n = k - k0 < CRL_BLOCK ? k - k0 : CRL_BLOCK;
-            bad += pack_block(codes, scales + (b * CRL_PANEL_ROWS + r) * 2, rows[r] + k0, r, k0, n);
-        }
+        if (rows[r]) bad += crl_q8_put_row(panel, r, rows[r], k);
     return bad;
 }
 

@@ -14,6 +14,10 @@ static inline size_t crl_q8_scale_bytes(size_t k_pad)
 /* See crl_panel_pack and crl_mat_row in mat.h. The scale of a block is max|w| / 127 rounded up to bf16, so that no
  * code leaves -127 .. 127; codes are rounded to nearest even. */
 size_t crl_q8_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
+
+/* The same for one row, into a panel that has room for k inputs. */
+size_t crl_q8_put_row(void *panel, size_t row, const float *w, size_t k);
+
 void crl_q8_row(const unsigned char *panel, size_t row, size_t k, float *out);
 
 /* y[i * y_stride + r] = x[i] . w[r] for rows i < m of x (span 32) and the panels [lo, hi) of w, r from 16 lo to 16 hi - 1.

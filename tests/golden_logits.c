@@ -382,11 +382,11 @@ static void count_allocations(const struct golden *g, struct crl_engine *e, cons
 }
 
 static struct crl_engine *placed_engine(const struct golden *g, const char *dir, unsigned threads, size_t batch,
-                                        const char *numa, const char *topology)
+                                        const char *numa, const char *topology, enum crl_kv_choice kv)
 {
     struct crl_convert_options convert = { .jobs = 1 };
     struct crl_engine_options options = { .threads = threads, .batch_max = batch, .no_pin = true, .numa = numa,
-                                          .topology = topology };
+                                          .topology = topology, .kv = kv };
     struct crl_err err = { "" };
     struct crl_recipe recipe;
     struct crl_ckpt *ck = NULL;
@@ -404,7 +404,7 @@ static struct crl_engine *placed_engine(const struct golden *g, const char *dir,
 
 static struct crl_engine *engine_of(const struct golden *g, const char *dir, unsigned threads, size_t batch)
 {
-    return placed_engine(g, dir, threads, batch, NULL, NULL);
+    return placed_engine(g, dir, threads, batch, NULL, NULL, CRL_KV_AUTO);
 }
 
 /* Machines that are not there, a third of them in each case; sides of one, two, and one and a half nodes; fewer kv heads
@@ -429,7 +429,7 @@ static void compare_machines(const struct golden *g, const char *dir, const int3
 {
     for (size_t i = (unsigned char)g->name[0] % 3; i < sizeof machines / sizeof *machines; i += 3) {
         const struct machine *m = &machines[i];
-        struct crl_engine *e = placed_engine(g, dir, m->threads, 64, m->numa, m->topology);
+        struct crl_engine *e = placed_engine(g, dir, m->threads, 64, m->numa, m->topology, CRL_KV_AUTO);
         struct crl_engine_info info;
         char text[160];
 
@@ -444,6 +444,44 @@ static void compare_machines(const struct golden *g, const char *dir, const int3
         }
         compare_batched(g, e, ids, whole);
         crl_engine_close(e);
+    }
+}
+
+/* The smaller caches: the same bits however they are filled, and near the golden logits, but not as near as float32.
+ * (Nearness only where there is no router, whose choice a small error may turn.) */
+static void compare_caches(const struct golden *g, const char *dir, const int32_t *ids, const float *want)
+{
+    static const struct {
+        const char *name;
+        enum crl_kv_choice kv;
+        double bound;
+    } cache[] = { { "bf16", CRL_KV_CHOOSE_BF16, 3e-2 }, { "int8", CRL_KV_CHOOSE_INT8, 5e-2 } };
+    bool dense = !strcmp(g->name, "E2") || !strcmp(g->name, "S");
+
+    for (size_t i = 0; i < sizeof cache / sizeof *cache; i++) {
+        float *whole = NULL;
+
+        for (unsigned threads = 1; threads <= 3; threads += 2) {
+            struct crl_engine *e = placed_engine(g, dir, threads, 64, NULL, NULL, cache[i].kv);
+            char text[96];
+
+            if (!e) break;
+            for (size_t piece = 1; piece <= g->n_tok; piece += g->n_tok - 1) {
+                float *again = feed_in_pieces(g, e, ids, piece);
+                snprintf(text, sizeof text, "%s cache, %u threads, pieces of %zu: other bits", cache[i].name, threads, piece);
+                if (whole && memcmp(again, whole, g->n_tok * g->vocab * sizeof *again)) fail(g, text);
+                if (whole) free(again);
+                else whole = again;
+            }
+            crl_engine_close(e);
+        }
+        if (whole) {
+            double off = distance(whole, want, g->n_tok * g->vocab);
+            char text[96];
+            snprintf(text, sizeof text, "%s cache: relative error %.2g", cache[i].name, off);
+            if (dense && !(off < cache[i].bound && off > 1e-5)) fail(g, text);
+        }
+        free(whole);
     }
 }
 
@@ -479,6 +517,7 @@ static void run_case(const struct golden *g, bool quick)
         if (!quick) compare_passes(g, e, ids, whole);
         if (!quick && threads == 1) count_allocations(g, e, ids);
         if (!quick && threads == 2) compare_machines(g, dir, ids, whole);
+        if (!quick && threads == 2) compare_caches(g, dir, ids, want);
         free(whole);
         crl_engine_close(e);
     }

@@ -4,13 +4,14 @@
 #include "bench/bench.h"
 #include "bench/kernels.h"
 #include "bench/synthetic.h"
+#include "cli/model.h"
 #include "cli/progress.h"
 #include "cli/show.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, REPEAT, KERNELS, THREADS, ISA, NUMA,
+enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, KV, REPEAT, KERNELS, THREADS, ISA, NUMA,
     TOPOLOGY, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
@@ -22,6 +23,7 @@ static const struct crl_option options[] = {
     { "decode", "N", "tokens decoded one by one from an empty cache (default 32, 0: none)", DECODE },
     { "decode-at", "P", "decode as many once more with P positions in the cache", DECODE_AT },
     { "repeat", "R", "repetitions of each run (default 5)", REPEAT },
+    { "kv", "TYPE", "key/value cache: f32, bf16 or int8 (default: as the recipe has it)", KV },
     { "kernels", NULL, "list the speed of every kernel alone, on one thread", KERNELS },
     { "threads", "N", "threads (default: one per usable core)", THREADS },
     { "isa", "LEVEL",
@@ -54,6 +56,7 @@ struct args {
     uint32_t layers[LAYERS_MOST];
     size_t n_layers;
     unsigned threads;
+    enum crl_kv_choice kv;
     bool kernels, json, quiet;
     struct crl_bench_options bench;
     struct crl_progress progress;
@@ -133,6 +136,7 @@ static bool parse_option(struct args *a, const struct crl_cli *c, int id, int *c
         else return true;
         return false;
     case TOPOLOGY: a->topology = c->value; return true;
+    case KV: return crl_cli_kv(c, &a->kv);
     case KERNELS: a->kernels = true; return true;
     case AS_JSON: a->json = true; return true;
     default: a->quiet = true; return true;
@@ -391,7 +395,8 @@ static enum crl_status open_synthetic(struct args *a, uint32_t n_layer, const st
 
 static enum crl_status measure(struct args *a, uint32_t n_layer, struct crl_bench_result *r, struct crl_err *err)
 {
-    struct crl_engine_options eo = { .threads = a->threads, .isa = a->isa, .numa = a->numa, .topology = a->topology };
+    struct crl_engine_options eo = { .threads = a->threads, .isa = a->isa, .kv = a->kv, .numa = a->numa,
+                                     .topology = a->topology };
     struct crl_engine *engine = NULL;
     enum crl_status st = a->synthetic ? open_synthetic(a, n_layer, &eo, &engine, err)
                                       : crl_engine_open(&engine, a->model, &eo, err);

@@ -287,7 +287,7 @@ static enum crl_status size_cache(struct args *a, const struct subject *s, struc
                         a->context > cfg->n_ctx ? a->context : a->plan.n_ctx, cfg->n_ctx);
     if (!crl_kv_bytes(cfg, a->context, type, &bytes) || !crl_mul_u64(bytes, a->sessions, &a->plan.kv_bytes))
         return crl_fail(err, CRL_ERANGE, "a cache of %zu positions is larger than any memory", a->context);
-    a->plan.kv_value_bytes = type == CRL_KV_F32 ? 4 : 2;
+    a->plan.kv_value_bytes = crl_kv_number_bytes(type, cfg->d_head);
     return CRL_OK;
 }
 

@@ -13,13 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREADS = CRL_MODEL_OPTION, ISA, CTX, QUANTIZE, NUMA, TOPOLOGY, MAPPED, NO_VERIFY, QUIET };
+enum { THREADS = CRL_MODEL_OPTION, ISA, CTX, KV, QUANTIZE, NUMA, TOPOLOGY, MAPPED, NO_VERIFY, QUIET };
 
 const struct crl_option crl_model_options[] = {
     { "threads", "N", "threads (default: one per usable core)", THREADS },
     { "isa", "LEVEL",
       "use no kernels above this level: scalar; avx2, avx512, avx512vnni, avx512bf16, amx; neon, dotprod, i8mm", ISA },
     { "ctx", "N", "positions to make room for (default: the model's own, at most 32768)", CTX },
+    { "kv", "TYPE", "key/value cache: bf16 (default), int8 (half of it), f32 (default with recipe bf16)", KV },
     { "quantize", "RECIPE", "formats when MODEL is a checkpoint, packed in memory: bf16 (default), q8, q4",
       QUANTIZE },
     { "numa", "MODE", "where weights lie: experts, rows, interleave, off, or auto (default), the fastest that fits", NUMA },
@@ -49,6 +50,7 @@ bool crl_model_option(struct crl_model_args *a, const struct crl_cli *c, int id)
         if (!crl_cli_number(c, "ctx", 1, UINT32_MAX, &n)) return false;
         a->ctx = (size_t)n;
         return true;
+    case KV: return crl_cli_kv(c, &a->engine.kv);
     case QUANTIZE:
         if (crl_recipe_parse(&recipe, c->value, NULL, 0, &err)) {
             crl_cli_misused(c->usage, "option --quantize: %s", err.text);
@@ -91,6 +93,22 @@ bool crl_cli_real(const struct crl_cli *c, const char *name, double lo, double h
         return true;
     }
     crl_cli_misused(c->usage, "option --%s: \"%s\" is not a number from %g to %g", name, c->value, lo, hi);
+    return false;
+}
+
+bool crl_cli_kv(const struct crl_cli *c, enum crl_kv_choice *out)
+{
+    static const struct {
+        const char *name;
+        enum crl_kv_choice choice;
+    } type[] = { { "f32", CRL_KV_CHOOSE_F32 }, { "bf16", CRL_KV_CHOOSE_BF16 }, { "int8", CRL_KV_CHOOSE_INT8 } };
+
+    for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
+        if (strcmp(c->value, type[i].name)) continue;
+        *out = type[i].choice;
+        return true;
+    }
+    crl_cli_misused(c->usage, "option --kv: \"%s\" is none of f32, bf16, int8", c->value);
     return false;
 }
 

@@ -54,4 +54,7 @@ enum crl_status crl_text_check(const char *text, size_t len, const char *what, s
 /* The option's value as a real number in [lo, hi]; false after a message. */
 bool crl_cli_real(const struct crl_cli *c, const char *name, double lo, double hi, float *out);
 
+/* The value of --kv; false after a message. */
+bool crl_cli_kv(const struct crl_cli *c, enum crl_kv_choice *out);
+
 #endif

@@ -68,8 +68,8 @@ static void place_key(struct crl_forward *f, uint32_t layer, size_t i, size_t g)
     crl_kv_put(t->segment->kv, layer, (uint32_t)g, t->pos, k, f->v + i * f->kv_stride + g * d);
 }
 
-/* Query head `head` of token i with its position, as the kernels of the cache want it. */
-static void place_query(const struct crl_forward *f, uint32_t layer, size_t i, size_t head, bool bf16, float *q)
+/* Query head `head` of token i with its position. */
+static void place_query(const struct crl_forward *f, uint32_t layer, size_t i, size_t head, float *q)
 {
     const struct crl_config *cfg = &f->model->cfg;
     size_t d = cfg->d_head;
@@ -82,7 +82,6 @@ static void place_query(const struct crl_forward *f, uint32_t layer, size_t i, s
         float scale = crl_query_scale(cfg, f->token[i].pos);
         for (size_t j = 0; j < d; j++) q[j] *= scale;
     }
-    for (size_t j = 0; bf16 && j < d; j++) q[j] = crl_bf16_round(q[j]);
 }
 
 /* Keys of a slice for the token whose own key lies in `slot`: CRL_SLICE, twice as many each time that the keys outgrow
@@ -111,6 +110,35 @@ struct unit {
     size_t n_query;
 };
 
+/* score = queries . keys, for the panels that hold the first `used` keys. */
+static void multiply_keys(const struct crl_forward *f, struct crl_attn *a, const struct unit *u, const struct crl_mat *keys,
+                          size_t used)
+{
+    size_t n = crl_n_panel(used);
+
+    if (keys->format == CRL_Q8) f->kern->gemm_q8(a->score, CRL_KV_BLOCK, &a->q_codes, u->n_query, keys, 0, n);
+    else if (keys->format == CRL_BF16)
+        f->kern->cache_bf16(a->score, CRL_KV_BLOCK, a->q, a->d_in, u->n_query, keys, 0, n);
+    else f->kern->gemm_f32(a->score, CRL_KV_BLOCK, a->q, a->d_in, u->n_query, keys, 0, n);
+}
+
+/* part = weights . values. The scales of int8 values, one per position, join the weights. */
+static void multiply_values(const struct crl_forward *f, struct crl_attn *a, const struct unit *u,
+                            const struct crl_mat *values, const float *scale)
+{
+    size_t n = crl_n_panel(values->n);
+
+    for (size_t i = 0; scale && i < u->n_query; i++) {
+        float *p = a->score + i * CRL_KV_BLOCK;
+        for (size_t j = 0; j < CRL_KV_BLOCK; j++) p[j] *= scale[j];
+        f->kern->act_row(&a->p_codes, i, p, CRL_KV_BLOCK);
+    }
+    if (scale) f->kern->gemm_q8(a->part, a->d_out, &a->p_codes, u->n_query, values, 0, n);
+    else if (values->format == CRL_BF16)
+        f->kern->cache_bf16(a->part, a->d_out, a->score, CRL_KV_BLOCK, u->n_query, values, 0, n);
+    else f->kern->gemm_f32(a->part, a->d_out, a->score, CRL_KV_BLOCK, u->n_query, values, 0, n);
+}
+
 /* Add the keys and values of one block to the sums. Token by token only the keys up to its own position are seen. */
 static void add_block(const struct crl_forward *f, struct crl_attn *a, const struct unit *u, struct crl_sums *s, size_t block)
 {
@@ -119,14 +147,14 @@ static void add_block(const struct crl_forward *f, struct crl_attn *a, const str
     size_t per_kv = cfg->n_head / cfg->n_kv_head, at = block * CRL_KV_BLOCK;
     size_t last = crl_kv_slot(kv, u->layer, f->token[u->i1 - 1].pos), used = last - at + 1;
     bool bf16 = kv->type == CRL_KV_BF16;
-    crl_gemm_f_fn *multiply = bf16 ? f->kern->cache_bf16 : f->kern->gemm_f32;
     struct crl_mat keys, values;
+    const float *scale;
 
     if (used > CRL_KV_BLOCK) used = CRL_KV_BLOCK;
     crl_kv_keys(kv, u->layer, (uint32_t)u->g, block, &keys);
-    crl_kv_values(kv, u->layer, (uint32_t)u->g, block, &values);
-    values.k = used; /* the weights behind are 0 */
-    multiply(a->score, CRL_KV_BLOCK, a->q, a->d_in, u->n_query, &keys, 0, crl_n_panel(used));
+    scale = crl_kv_values(kv, u->layer, (uint32_t)u->g, block, &values);
+    if (!scale) values.k = used; /* the weights behind are 0 */
+    multiply_keys(f, a, u, &keys, used);
     for (size_t n = 0; n < u->n_query; n++) {
         size_t slot = crl_kv_slot(kv, u->layer, f->token[u->i0 + n / per_kv].pos);
         size_t see = slot < at ? 0 : slot - at < CRL_KV_BLOCK ? slot - at + 1 : CRL_KV_BLOCK;
@@ -135,7 +163,7 @@ static void add_block(const struct crl_forward *f, struct crl_attn *a, const str
         a->keep[n] = see ? f->kern->softmax(p, see, a->scale, bf16, &s->max[n], &s->sum[n]) : 1;
         memset(p + see, 0, (CRL_KV_BLOCK - see) * sizeof *p);
     }
-    multiply(a->part, a->d_out, a->score, CRL_KV_BLOCK, u->n_query, &values, 0, crl_n_panel(values.n));
+    multiply_values(f, a, u, &values, scale);
     f->kern->blend(s->acc, a->part, a->keep, NULL, u->n_query, a->d_out);
 }
 
@@ -167,15 +195,20 @@ static void join(const struct crl_forward *f, struct crl_attn *a, struct crl_sum
     f->kern->blend(total->acc, s->acc, a->keep, a->gain, n_query, a->d_out);
 }
 
+/* The queries of a unit, as the products of the cache want them. */
 static void place_queries(const struct crl_forward *f, struct crl_attn *a, const struct unit *u)
 {
     const struct crl_config *cfg = &f->model->cfg;
     size_t per_kv = cfg->n_head / cfg->n_kv_head;
-    bool bf16 = f->token[u->i0].segment->kv->type == CRL_KV_BF16;
+    enum crl_kv_type type = f->token[u->i0].segment->kv->type;
 
     a->scale = 1 / sqrtf((float)cfg->d_head);
-    for (size_t n = 0; n < u->n_query; n++)
-        place_query(f, u->layer, u->i0 + n / per_kv, u->g * per_kv + n % per_kv, bf16, a->q + n * a->d_in);
+    for (size_t n = 0; n < u->n_query; n++) {
+        float *q = a->q + n * a->d_in;
+        place_query(f, u->layer, u->i0 + n / per_kv, u->g * per_kv + n % per_kv, q);
+        for (size_t j = 0; type == CRL_KV_BF16 && j < cfg->d_head; j++) q[j] = crl_bf16_round(q[j]);
+        if (type == CRL_KV_INT8) f->kern->act_row(&a->q_codes, n, q, cfg->d_head);
+    }
 }
 
 /* Weighted means of the values. */

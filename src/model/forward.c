@@ -64,6 +64,8 @@ static void take_attn(struct crl_attn *t, struct crl_arena *a, const struct crl_
     t->d_in = crl_k_pad(cfg->d_head);
     t->d_out = round16(cfg->d_head);
     t->q = crl_arena_take(a, n, t->d_in * sizeof(float));
+    crl_act_place(&t->q_codes, a, CRL_Q8_SPAN, n, cfg->d_head);
+    crl_act_place(&t->p_codes, a, CRL_Q8_SPAN, n, CRL_KV_BLOCK);
     t->score = crl_arena_take(a, n, CRL_KV_BLOCK * sizeof(float));
     t->part = crl_arena_take(a, n, t->d_out * sizeof(float));
     t->keep = crl_arena_take(a, n, sizeof(float));

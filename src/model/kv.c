@@ -2,22 +2,36 @@
 #include "model/kv.h"
 
 #include "base/bytes.h"
+#include "quant/q8.h"
 
+#include <math.h>
 #include <string.h>
 
-static size_t number_bytes(enum crl_kv_type type)
+#define VALUE_SCALES (CRL_KV_BLOCK * sizeof(float)) /* of a block of int8 values, behind its panels */
+
+/* A panel of rows of k numbers. */
+static size_t panel_bytes(enum crl_kv_type type, size_t k)
 {
-    return type == CRL_KV_F32 ? 4 : 2;
+    if (type == CRL_KV_INT8) return crl_panel_bytes(CRL_Q8, k);
+    return CRL_PANEL_ROWS * crl_k_pad(k) * (type == CRL_KV_F32 ? 4 : 2);
 }
 
 static size_t key_bytes(const struct crl_config *cfg, enum crl_kv_type type)
 {
-    return CRL_KV_BLOCK * crl_k_pad(cfg->d_head) * number_bytes(type);
+    return crl_n_panel(CRL_KV_BLOCK) * panel_bytes(type, cfg->d_head);
 }
 
 static size_t value_bytes(const struct crl_config *cfg, enum crl_kv_type type)
 {
-    return crl_n_panel(cfg->d_head) * CRL_PANEL_ROWS * CRL_KV_BLOCK * number_bytes(type);
+    return crl_n_panel(cfg->d_head) * panel_bytes(type, CRL_KV_BLOCK) + (type == CRL_KV_INT8 ? VALUE_SCALES : 0);
+}
+
+double crl_kv_number_bytes(enum crl_kv_type type, size_t d_head)
+{
+    size_t block = crl_n_panel(CRL_KV_BLOCK) * panel_bytes(type, d_head) +
+                   crl_n_panel(d_head) * panel_bytes(type, CRL_KV_BLOCK) + (type == CRL_KV_INT8 ? VALUE_SCALES : 0);
+
+    return (double)block / (double)(2 * CRL_KV_BLOCK * d_head);
 }
 
 static size_t layer_blocks(const struct crl_config *cfg, uint32_t layer, size_t n_ctx)
@@ -149,23 +163,52 @@ static unsigned char *value_block(const struct crl_kv *kv, uint32_t layer, uint3
 /* Key k[d] as row `row` of a block: d runs along k. */
 static void put_key(const struct crl_kv *kv, unsigned char *block, size_t row, const float *k)
 {
-    size_t d = kv->d_head, line = CRL_PANEL_ROWS * number_bytes(kv->type); /* bytes of one k of a panel */
-    unsigned char *to = block + row / CRL_PANEL_ROWS * crl_k_pad(d) * line + row % CRL_PANEL_ROWS * 4;
+    size_t d = kv->d_head;
+    unsigned char *panel = block + row / CRL_PANEL_ROWS * panel_bytes(kv->type, d), *to = panel + row % CRL_PANEL_ROWS * 4;
 
-    if (kv->type == CRL_KV_F32) {
-        for (size_t i = 0; i < d; i++) memcpy(to + i * line, &k[i], 4);
-        return;
+    switch (kv->type) {
+    case CRL_KV_F32:
+        for (size_t i = 0; i < d; i++) memcpy(to + i * 64, &k[i], 4);
+        break;
+    case CRL_KV_BF16:
+        for (size_t i = 0; i < d; i++) crl_put_le16(to + i / 2 * 64 + i % 2 * 2, crl_bf16_from_f32(k[i]));
+        break;
+    case CRL_KV_INT8: crl_q8_put_row(panel, row % CRL_PANEL_ROWS, k, d); break;
     }
-    for (size_t i = 0; i < d; i++) crl_put_le16(to + i / 2 * 64 + i % 2 * 2, crl_bf16_from_f32(k[i]));
+}
+
+/* int8 values have a scale per position, so that a position can be added without touching the others; the scales that
+ * the format wants along a row are all 1. The first position of a block writes those. */
+static void put_value_int8(const struct crl_kv *kv, unsigned char *block, size_t col, const float *v)
+{
+    size_t bytes = panel_bytes(CRL_KV_INT8, CRL_KV_BLOCK), head = crl_q8_scale_bytes(CRL_KV_BLOCK), n = crl_n_panel(kv->d_head);
+    float big = 0, scale, inv;
+
+    for (size_t p = 0; col == 0 && p < n; p++)
+        for (size_t i = 0; i < head; i += 2) crl_put_le16(block + p * bytes + i, crl_bf16_from_f32(1));
+    for (size_t i = 0; i < kv->d_head; i++)
+        if (fabsf(v[i]) > big) big = fabsf(v[i]);
+    scale = big / 127;
+    inv = scale > 0 && 1 / scale < INFINITY ? 1 / scale : 0;
+    memcpy(block + n * bytes + col * sizeof scale, &scale, sizeof scale);
+    for (size_t i = 0; i < kv->d_head; i++) {
+        float c = rintf(v[i] * inv); /* at most 127 for numbers; what is none becomes 0 */
+        block[i / CRL_PANEL_ROWS * bytes + head + col / 4 * 64 + i % CRL_PANEL_ROWS * 4 + col % 4] =
+            (unsigned char)(int8_t)(c >= -127 && c <= 127 ? (int)c : 0);
+    }
 }
 
 /* Value v[d] as column `col` of a block: d runs along the rows. */
 static void put_value(const struct crl_kv *kv, unsigned char *block, size_t col, const float *v)
 {
-    size_t d = kv->d_head, panel_bytes = CRL_PANEL_ROWS * CRL_KV_BLOCK * number_bytes(kv->type);
+    size_t bytes = panel_bytes(kv->type, CRL_KV_BLOCK);
 
-    for (size_t i = 0; i < d; i++) {
-        unsigned char *panel = block + i / CRL_PANEL_ROWS * panel_bytes, *to = panel + i % CRL_PANEL_ROWS * 4;
+    if (kv->type == CRL_KV_INT8) {
+        put_value_int8(kv, block, col, v);
+        return;
+    }
+    for (size_t i = 0; i < kv->d_head; i++) {
+        unsigned char *to = block + i / CRL_PANEL_ROWS * bytes + i % CRL_PANEL_ROWS * 4;
         if (kv->type == CRL_KV_F32) memcpy(to + col * 64, &v[i], 4);
         else crl_put_le16(to + col / 2 * 64 + col % 2 * 2, crl_bf16_from_f32(v[i]));
     }
@@ -184,11 +227,11 @@ void crl_kv_put(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t p
 static void bind(const struct crl_kv *kv, struct crl_mat *m, size_t n, size_t k, const unsigned char *at, size_t block)
 {
     memset(m, 0, sizeof *m);
-    m->format = kv->type == CRL_KV_F32 ? CRL_F32 : CRL_BF16;
+    m->format = kv->type == CRL_KV_F32 ? CRL_F32 : kv->type == CRL_KV_BF16 ? CRL_BF16 : CRL_Q8;
     m->n = n;
     m->k = k;
     m->panel = at;
-    m->panel_bytes = CRL_PANEL_ROWS * crl_k_pad(k) * number_bytes(kv->type);
+    m->panel_bytes = panel_bytes(kv->type, k);
     if (kv->n_pos > (block + 1) * CRL_KV_BLOCK) m->ahead = crl_n_panel(n) * m->panel_bytes;
 }
 
@@ -197,9 +240,13 @@ void crl_kv_keys(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t 
     bind(kv, m, CRL_KV_BLOCK, kv->d_head, key_block(kv, layer, head, block), block);
 }
 
-void crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
+const float *crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m)
 {
-    bind(kv, m, kv->d_head, CRL_KV_BLOCK, value_block(kv, layer, head, block), block);
+    const unsigned char *at = value_block(kv, layer, head, block);
+
+    bind(kv, m, kv->d_head, CRL_KV_BLOCK, at, block);
+    if (kv->type != CRL_KV_INT8) return NULL;
+    return (const float *)(const void *)(at + kv->value_bytes - VALUE_SCALES); /* 64-byte aligned, as blocks are */
 }
 
 enum crl_status crl_kv_truncate(struct crl_kv *kv, size_t n_pos, struct crl_err *err)

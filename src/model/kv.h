@@ -2,7 +2,7 @@
  * everything, each kv head apart, so that the threads of a head read straight on.
  *
  * Positions come in blocks of CRL_KV_BLOCK. A block of keys is a matrix [64 positions][d_head], a block of values one
- * [d_head][64 positions], both in the panel layout of weights (quant/mat.h: bf16, or float panels [k][16]), so that
+ * [d_head][64 positions], both in the panel layout of weights (quant/mat.h: bf16, q8, or float panels [k][16]), so that
  * attention is two small matrix products on the kernels there are. Keys are stored after rotation and head norm.
  *
  * The memory is mapped at once and touched as positions are filled: one region, or one per node with the heads whose
@@ -18,7 +18,11 @@
 
 #define CRL_KV_BLOCK 64
 
-enum crl_kv_type { CRL_KV_F32 = 0, CRL_KV_BF16 = 1 };
+enum crl_kv_type {
+    CRL_KV_F32 = 0,
+    CRL_KV_BF16 = 1,
+    CRL_KV_INT8 = 2 /* a scale per 32 numbers of a key, and per value */
+};
 
 struct crl_kv {
     enum crl_kv_type type;
@@ -64,10 +68,14 @@ static inline size_t crl_kv_slot(const struct crl_kv *kv, uint32_t layer, size_t
 /* Store k and v, each [d_head], of one head at a position. */
 void crl_kv_put(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t pos, const float *k, const float *v);
 
+/* Bytes of memory per number of keys and values, padding included. */
+double crl_kv_number_bytes(enum crl_kv_type type, size_t d_head);
+
 /* Bind block `block` of a head: keys as w[64][d_head], values as w[d_head][64]. Slots that were never filled hold
- * zeros or what an earlier chunk left: finite numbers. */
+ * zeros or what an earlier chunk left: finite numbers. int8 values come with a scale per position, [64], which is
+ * returned; else NULL. */
 void crl_kv_keys(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m);
-void crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m);
+const float *crl_kv_values(const struct crl_kv *kv, uint32_t layer, uint32_t head, size_t block, struct crl_mat *m);
 
 /* Forget all positions from n_pos on. CRL_ERANGE when chunked layers no longer hold what would be needed, that is
  * when n_pos lies before the start of the chunk the cache is in and is not a chunk start itself. */

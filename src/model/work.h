@@ -34,6 +34,7 @@ struct crl_attn {
     size_t d_out; /* d_head rounded up to 16 */
     float scale;  /* of scores: 1 / sqrt(d_head) */
     float *q;     /* [queries][d_in] with their positions */
+    struct crl_act q_codes, p_codes; /* int8 cache: the queries, and the weights of one block, as codes */
     float *score; /* [queries][CRL_KV_BLOCK] scores, then weights, of the keys of one block */
     float *part;  /* [queries][d_out] weighted values of one block */
     float *keep;  /* [queries] what the sums so far are multiplied by */

@@ -37,7 +37,8 @@ struct crl_engine_options {
     enum crl_kv_choice {
         CRL_KV_AUTO, /* float32 for models packed with recipe bf16, else bf16 */
         CRL_KV_CHOOSE_F32,
-        CRL_KV_CHOOSE_BF16
+        CRL_KV_CHOOSE_BF16,
+        CRL_KV_CHOOSE_INT8 /* half the memory of bf16; docs/quality.md says what it costs */
     } kv;
     bool no_pin; /* let threads wander between cores */
     /* Where weights lie on a machine with several memory nodes: "experts", "rows", "interleave", "off"; NULL or "auto":

@@ -128,7 +128,7 @@ static enum crl_status choose_mode(const struct crl_engine *e, const struct crl_
 static enum crl_status make_plan(struct crl_engine *e, const struct crl_engine_options *o, struct crl_err *err)
 {
     struct crl_placement_options p = { .n_thread = o->threads,
-                                       .kv_value_bytes = e->kv_type == CRL_KV_F32 ? 4 : 2 };
+                                       .kv_value_bytes = crl_kv_number_bytes(e->kv_type, crl_pack_config(e->pack)->d_head) };
     bool read = crl_pack_fd(e->pack) >= 0 && !o->mapped;
     char advice[256] = "";
     enum crl_status st = choose_mode(e, o, &p.mode, err);
@@ -178,6 +178,7 @@ static enum crl_status set_up(struct crl_engine *e, const struct crl_engine_opti
     e->kv_type = !strcmp(crl_pack_recipe(e->pack), "bf16") ? CRL_KV_F32 : CRL_KV_BF16;
     if (o->kv == CRL_KV_CHOOSE_F32) e->kv_type = CRL_KV_F32;
     if (o->kv == CRL_KV_CHOOSE_BF16) e->kv_type = CRL_KV_BF16;
+    if (o->kv == CRL_KV_CHOOSE_INT8) e->kv_type = CRL_KV_INT8;
     st = make_plan(e, o, err);
     if (!st) st = seat_team(e, !o->no_pin, err);
     if (!st) st = load_weights(e, o, err);

@@ -75,7 +75,7 @@ struct crl_placement_options {
     size_t n_prompt;         /* tokens of the prompt predicted; 0: 512 */
     size_t n_ctx;            /* position at which decoding is predicted; 0: an empty cache */
     uint64_t kv_bytes;       /* memory of all caches, split by kv head */
-    unsigned kv_value_bytes; /* bytes per cached value, 2 or 4; 0: 2 */
+    double kv_value_bytes; /* bytes per cached value, padding and scales included; 0: 2 */
     /* How often each expert was chosen, [n_layer][n_expert], NULL: evenly. Homes then even the sides in every
      * layer. */
     const double *routed;
