@@ -8,3 +8,4 @@ dist_man_MANS += %D%/corral-eval-perplexity.1 %D%/corral-eval-reference.1 %D%/co
 dist_man_MANS += %D%/corral-eval-routing.1
 dist_man_MANS += %D%/corral-eval-choice.1 %D%/corral-eval-generate.1
 dist_man_MANS += %D%/corral-eval-suite.1 %D%/corral-eval-compare.1
+dist_man_MANS += %D%/corral-report.1

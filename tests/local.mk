@@ -103,12 +103,12 @@ endif
 %C%_unit_test_items_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_items_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
-
-# Recorded machines (docs/testing.md).
-EXTRA_DIST += %D%/unit/topo
 %C%_unit_test_history_SOURCES = %D%/unit/test_history.c
 %C%_unit_test_history_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_history_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+# Recorded machines (docs/testing.md).
+EXTRA_DIST += %D%/unit/topo
 
 # The style guide, kept by scripts; check_selftest.sh shows that each of them can fail.
 STYLE_CHECKS = %D%/check_includes.sh %D%/check_headers.sh %D%/check_leftovers.sh %D%/check_man.sh \

@@ -13,6 +13,7 @@ extern const struct crl_command crl_cmd_export;
 extern const struct crl_command crl_cmd_info;
 extern const struct crl_command crl_cmd_logits;
 extern const struct crl_command crl_cmd_plan;
+extern const struct crl_command crl_cmd_report;
 extern const struct crl_command crl_cmd_run;
 extern const struct crl_command crl_cmd_tokenize;
 extern const struct crl_command crl_cmd_verify;

@@ -7,5 +7,5 @@ corral_SOURCES += %D%/eval.h %D%/eval_show.c
 corral_SOURCES += %D%/eval_text.c %D%/eval_text.h %D%/eval_perplexity.c \
     %D%/eval_divergence.c %D%/eval_reference.c %D%/eval_routing.c
 corral_SOURCES += %D%/eval_quiz.c %D%/eval_quiz.h %D%/eval_choice.c %D%/eval_generate.c
-corral_SOURCES += %D%/eval_verdict.c %D%/eval_verdict.h %D%/eval_suite.c %D%/eval_compare.c
+corral_SOURCES += %D%/eval_verdict.c %D%/eval_verdict.h %D%/eval_suite.c %D%/eval_compare.c %D%/cmd_report.c
 corral_LDADD = $(CORRAL_LIBS) $(LIBRARIES_USED)

@@ -19,6 +19,7 @@ static const struct crl_command *const commands[] = {
     &crl_cmd_tokenize,
     &crl_cmd_logits,
     &crl_cmd_eval,
+    &crl_cmd_report,
     &crl_cmd_bench,
     &crl_cmd_plan,
     &crl_cmd_doctor,

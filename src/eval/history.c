@@ -369,8 +369,10 @@ static enum crl_status adopt(struct crl_history *h, const struct crl_run_key *k,
     st = done(&q);
     if (st || !*run) return st;
     owner_text(me);
-    q = query(h, "UPDATE run SET owner = ? WHERE id = ?", err);
+    q = query(h, "UPDATE run SET owner = ?, model = ?, threads = ? WHERE id = ?", err);
     put_text(&q, me);
+    put_text(&q, k->model);
+    put_int(&q, k->threads);
     put_int(&q, *run);
     return run_once(&q);
 }

@@ -12,4 +12,4 @@ CORRAL_LIBS += %D%/libeval.la
 %C%_libeval_la_SOURCES += %D%/ask.c %D%/ask.h %D%/choice.c %D%/choice.h %D%/feed.c %D%/feed.h %D%/quiz.c %D%/quiz.h \
     %D%/replies.c %D%/replies.h %D%/sandbox.c
 # over time
-%C%_libeval_la_SOURCES += %D%/compare.c %D%/compare.h %D%/gate.c %D%/gate.h %D%/history.c %D%/history.h %D%/suite.c %D%/suite.h
+%C%_libeval_la_SOURCES += %D%/compare.c %D%/compare.h %D%/gate.c %D%/gate.h %D%/history.c %D%/history.h %D%/report.c %D%/report.h %D%/suite.c %D%/suite.h

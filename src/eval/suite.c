@@ -11,6 +11,7 @@
 #include "eval/gate.h"
 #include "eval/perplexity.h"
 #include "eval/replies.h"
+#include "eval/routing.h"
 
 #include <libgen.h>
 #include <math.h>
@@ -19,8 +20,8 @@
 
 #define PATHS_MAX 4
 
-enum kind { PERPLEXITY = 1, DIVERGENCE = 2, CHOICE = 8, GENERATE = 16 };
-#define TEXTS (PERPLEXITY | DIVERGENCE)
+enum kind { PERPLEXITY = 1, DIVERGENCE = 2, ROUTING = 4, CHOICE = 8, GENERATE = 16 };
+#define TEXTS (PERPLEXITY | DIVERGENCE | ROUTING)
 #define QUIZZES (CHOICE | GENERATE)
 #define ALL (TEXTS | QUIZZES)
 
@@ -28,10 +29,8 @@ static const struct {
     const char *name;
     enum kind kind;
 } kinds[] = {
-    { "perplexity", PERPLEXITY },
-    { "divergence", DIVERGENCE },
-    { "choice", CHOICE },
-    { "generate", GENERATE },
+    { "perplexity", PERPLEXITY }, { "divergence", DIVERGENCE }, { "routing", ROUTING },
+    { "choice", CHOICE },         { "generate", GENERATE },
 };
 
 /* What an entry says, of whatever kind it is. */
@@ -61,11 +60,11 @@ static const struct member {
     { "kind", ALL, NAME, true, 0 },
     { "max_seconds", ALL, NAME, false, 0 },
     { "limit", ALL & ~(unsigned)DIVERGENCE, COUNT, false, offsetof(struct job, limit) },
-    { "text", PERPLEXITY, PATH, true, offsetof(struct job, text.path) },
-    { "field", PERPLEXITY, TEXT, false, offsetof(struct job, text.corpus.field) },
-    { "window", PERPLEXITY, COUNT, false, offsetof(struct job, text.window) },
-    { "stride", PERPLEXITY, COUNT, false, offsetof(struct job, text.stride) },
-    { "no_bos", PERPLEXITY, SWITCH, false, offsetof(struct job, text.corpus.no_bos) },
+    { "text", PERPLEXITY | ROUTING, PATH, true, offsetof(struct job, text.path) },
+    { "field", PERPLEXITY | ROUTING, TEXT, false, offsetof(struct job, text.corpus.field) },
+    { "window", PERPLEXITY | ROUTING, COUNT, false, offsetof(struct job, text.window) },
+    { "stride", PERPLEXITY | ROUTING, COUNT, false, offsetof(struct job, text.stride) },
+    { "no_bos", PERPLEXITY | ROUTING, SWITCH, false, offsetof(struct job, text.corpus.no_bos) },
     { "reference", DIVERGENCE, PATH, true, offsetof(struct job, reference) },
     { "data", QUIZZES, PATH, true, offsetof(struct job, quiz.path) },
     { "format", QUIZZES, TEXT, false, offsetof(struct job, format) },
@@ -254,9 +253,10 @@ static enum crl_status add_entry(struct crl_suite *s, const json_t *spec, struct
     e->kind = json_string_value(json_object_get(spec, "kind"));
     e->name = json_string_value(json_object_get(spec, "name"));
     if (!kind_of(e->kind))
-        return crl_fail(err, CRL_EFORMAT,
-                        "evaluation %zu: \"kind\" is none of perplexity, divergence, choice, generate",
-                        s->n_entry + 1);
+        return crl_fail(
+            err, CRL_EFORMAT,
+            "evaluation %zu: \"kind\" is none of perplexity, divergence, routing, choice, generate",
+            s->n_entry + 1);
     if (!e->name) return crl_fail(err, CRL_EFORMAT, "evaluation %zu has no \"name\"", s->n_entry + 1);
     e->max_seconds = json_number_value(seconds);
     if (seconds && !(json_is_number(seconds) && e->max_seconds > 0))
@@ -410,6 +410,8 @@ static enum crl_status run_job(struct crl_result **out, struct job *j, enum kind
         return crl_eval_perplexity(out, engine, &j->text, err);
     case DIVERGENCE:
         return crl_eval_divergence(out, engine, j->reference, &j->text, err);
+    case ROUTING:
+        return crl_eval_routing(out, NULL, engine, &j->text, err);
     case CHOICE:
         if (!j->reply.letters) return crl_eval_choice(out, engine, &j->choice, err);
         return crl_eval_replies(out, engine, &j->reply, err);

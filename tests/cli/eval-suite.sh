@@ -75,3 +75,18 @@ try corral eval suite suite.json q8.crl --history text.sqlite
 try corral eval compare 1 2 --history none.sqlite
 try corral eval compare 1 77 --history h.sqlite
 try corral eval compare 1 --history h.sqlite
+
+echo "-- a page of it"
+mkdir 'a<b>&"c"' && cp q8.crl 'a<b>&"c"/m.crl'
+corral eval suite suite.json 'a<b>&"c"/m.crl' --history h.sqlite --quiet >/dev/null; echo "exit $?"
+corral report h.sqlite --output page.html; echo "exit $?"
+grep -c 'a&lt;b&gt;&amp;&quot;c&quot;/m.crl' page.html
+grep -ciE '<script|https?://|src=|@import|<link|a<b>' page.html
+for what in '<!doctype html>' '<svg ' '<details>' 'class="box"' 'Trends' 'Speed' 'Worst items' '</html>'; do
+    grep -q "$what" page.html && echo "has $what"
+done
+grep -c '<tr class="is-bad"><td>3</td>' page.html
+try corral report none.sqlite --output page.html
+try corral report h.sqlite --output page.html --suite other
+try corral report h.sqlite
+try corral report text.sqlite --output page.html
