@@ -181,7 +181,7 @@ static void call_pack_q8(const struct bed *b, const struct crl_kernel_row *row, 
 static void call_pack_q4(const struct bed *b, const struct crl_kernel_row *row, size_t m)
 {
     (void)m;
-    ((crl_pack_q4_fn *)row->fn)(b->packed, b->row, K, crl_q4_level_default);
+    ((crl_pack_q4_fn *)row->fn)(b->packed, b->row, K, crl_q4_level_default, NULL);
 }
 
 /* What is known about an operation: how to call it, what it reads, what it is held against. */

@@ -134,7 +134,7 @@ uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b,
             size_t at = p * CRL_PANEL_ROWS + r;
             row[r] = crl_weight_has_row(w, b->panel * CRL_PANEL_ROWS + at) ? rows + at * k : NULL;
         }
-        crl_simd_panel_pack(kern, f, bytes + p * crl_panel_bytes(f, k), row, k, level);
+        crl_simd_panel_pack(kern, f, bytes + p * crl_panel_bytes(f, k), row, k, level, NULL);
     }
     return bad;
 }

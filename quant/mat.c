@@ -93,7 +93,7 @@ size_t crl_panel_pack(enum crl_format f, void *panel, const float *const rows[CR
     switch (f) {
     case CRL_BF16: return crl_bf16_pack(panel, rows, k);
     case CRL_Q8: return crl_q8_pack(panel, rows, k);
-    case CRL_Q4: return crl_q4_pack(panel, rows, k, level);
+    case CRL_Q4: return crl_q4_pack(panel, rows, k, level, NULL);
     case CRL_F32: break; /* has no panels */
     }
     return 0;

@@ -49,9 +49,12 @@ float crl_q4_sum32(const float v[CRL_BLOCK])
     return s[0];
 }
 
+static const float all_one[CRL_BLOCK] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                          1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+
 /* The scale that fits w best over the candidates, refitted to the codes it gives; 0 for a block of zeros. */
-static float best_scale(const float w[CRL_BLOCK], const float end[CRL_Q4_TRIES], const float mid[15],
-                        const int8_t level[16])
+static float best_scale(const float w[CRL_BLOCK], const float cost[CRL_BLOCK], const float end[CRL_Q4_TRIES],
+                        const float mid[15], const int8_t level[16])
 {
     float big = 0, best = 0, best_gain = 0;
 
@@ -64,8 +67,8 @@ static float best_scale(const float w[CRL_BLOCK], const float end[CRL_Q4_TRIES],
 
         nearest(code, value, w, end[t] / big, mid, level);
         for (int j = 0; j < CRL_BLOCK; j++) {
-            wv[j] = w[j] / big * value[j];
-            vv[j] = value[j] * value[j];
+            wv[j] = w[j] / big * cost[j] * value[j];
+            vv[j] = cost[j] * value[j] * value[j];
         }
         a = crl_q4_sum32(wv);
         b = crl_q4_sum32(vv);
@@ -100,36 +103,88 @@ static void put_codes(unsigned char *codes, const unsigned char code[CRL_BLOCK],
             codes[(b * 4 + g / 2) * 64 + row * 4 + j] |= (unsigned char)(code[g * 4 + j] << (g % 2 * 4));
 }
 
-size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16])
+/* A scale in units of the row's: an integer in -127 .. 127; NaN (of weights near the end of float's range) -127. */
+static float round_scale(float scale, float unit)
 {
-    size_t kp = crl_k_pad(k), nb = kp / CRL_BLOCK, bad = 0;
-    unsigned char *row_scale = panel, *scales = row_scale + CRL_PANEL_ROWS * sizeof(float);
-    unsigned char *codes = row_scale + crl_q4_scale_bytes(kp);
-    float mid[15], end[CRL_Q4_TRIES], w[CRL_BLOCK], value[CRL_BLOCK];
+    float s = rintf(scale / unit);
+
+    return !(s > -127) ? -127 : s > 127 ? 127 : s;
+}
+
+struct search {
+    float mid[15], end[CRL_Q4_TRIES];
+    const int8_t *level;
+    const float *importance; /* [k_pad] or NULL */
+};
+
+static float scale_of(const struct search *s, const float w[CRL_BLOCK], size_t b)
+{
+    return best_scale(w, s->importance ? s->importance + b * CRL_BLOCK : all_one, s->end, s->mid, s->level);
+}
+
+/* Codes of block b one by one; w holds the span the block lies in, from column `first` of the row on, and what the
+ * error of each code leaves to the rest of the span. */
+static void feed_block(unsigned char code[CRL_BLOCK], float *w, const struct crl_q4_guide *g, const struct search *s,
+                       float scale, float unit, size_t b, size_t first)
+{
+    float inv = scale != 0 ? 1 / (scale * unit) : 0;
+
+    for (size_t j = b * CRL_BLOCK; j < (b + 1) * CRL_BLOCK; j++) {
+        const float *share = g->feed + j * g->span;
+        float v = w[j - first] * inv, error;
+        int c = 0;
+
+        for (int i = 0; i < 15; i++) c += v > s->mid[i];
+        code[j % CRL_BLOCK] = (unsigned char)c;
+        error = w[j - first] - unit * (scale * s->level[c]);
+        for (size_t i = j - first + 1; i < g->span; i++) w[i] -= error * share[i];
+    }
+}
+
+/* Row r of the panel under the row scale `unit`. */
+static void pack_row(unsigned char *panel, size_t r, const float *row, size_t k, const struct search *s,
+                     const struct crl_q4_guide *g, float unit)
+{
+    size_t kp = crl_k_pad(k), per_span = g && g->feed ? g->span / CRL_BLOCK : 1, nb = kp / CRL_BLOCK;
+    unsigned char *scales = panel + CRL_PANEL_ROWS * sizeof(float), *codes = panel + crl_q4_scale_bytes(kp);
+    float w[CRL_Q4_FEED_MAX + CRL_BLOCK], value[CRL_BLOCK];
     unsigned char code[CRL_BLOCK];
 
+    for (size_t b = 0; b < nb; b++) {
+        size_t in_span = b % per_span;
+        float *block = w + in_span * CRL_BLOCK, scale;
+
+        for (size_t i = 0; in_span == 0 && i < per_span; i++) load_block(w + i * CRL_BLOCK, row, b + i, k);
+        scale = round_scale(scale_of(s, block, b), unit);
+        scales[b * CRL_PANEL_ROWS + r] = (unsigned char)(int8_t)scale;
+        if (g && g->feed) feed_block(code, w, g, s, scale, unit, b, (b - in_span) * CRL_BLOCK);
+        else nearest(code, value, block, scale != 0 ? 1 / (scale * unit) : 0, s->mid, s->level);
+        put_codes(codes, code, r, b);
+    }
+}
+
+size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16],
+                   const struct crl_q4_guide *guide)
+{
+    size_t nb = crl_k_pad(k) / CRL_BLOCK, bad = 0;
+    struct search s = { .level = level, .importance = guide ? guide->importance : NULL };
+    float w[CRL_BLOCK];
+
     memset(panel, 0, crl_panel_bytes(CRL_Q4, k));
-    midpoints(mid, level);
-    crl_q4_ends(end, level);
+    midpoints(s.mid, level);
+    crl_q4_ends(s.end, level);
     for (size_t r = 0; r < CRL_PANEL_ROWS; r++) {
         float most = 0, unit;
 
         for (size_t b = 0; rows[r] && b < nb; b++) {
             bad += load_block(w, rows[r], b, k);
-            most = fmaxf(most, fabsf(best_scale(w, end, mid, level)));
+            most = fmaxf(most, fabsf(scale_of(&s, w, b)));
         }
+        if (guide && guide->feed) most *= CRL_Q4_MARGIN;
         unit = most / 127;
         if (!(unit > 0)) continue;
-        crl_put_le32(row_scale + r * 4, crl_f32_bits(unit));
-        for (size_t b = 0; b < nb; b++) {
-            long s;
-            load_block(w, rows[r], b, k);
-            s = lrintf(best_scale(w, end, mid, level) / unit);
-            s = s < -127 ? -127 : s > 127 ? 127 : s;
-            scales[b * CRL_PANEL_ROWS + r] = (unsigned char)(int8_t)s;
-            nearest(code, value, w, s ? 1 / ((float)s * unit) : 0, mid, level);
-            put_codes(codes, code, r, b);
-        }
+        crl_put_le32((unsigned char *)panel + r * 4, crl_f32_bits(unit));
+        pack_row(panel, r, rows[r], k, &s, guide, unit);
     }
     return bad;
 }

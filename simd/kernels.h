@@ -10,6 +10,7 @@
 
 #include "quant/act.h"
 #include "quant/mat.h"
+#include "quant/q4.h"
 
 /* Named bundles of instructions, weakest first within an architecture. A level includes what its kernels need, nothing
  * is implied by order. All architectures share the enum, so that a name means the same everywhere; a machine never has
@@ -41,7 +42,8 @@ typedef void crl_gemm_f_fn(float *y, size_t y_stride, const float *x, size_t x_s
                            const struct crl_mat *w, size_t lo, size_t hi);
 
 /* Quantise one panel: crl_q4_pack and crl_q8_pack byte for byte, the count of non-finite weights too. */
-typedef size_t crl_pack_q4_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
+typedef size_t crl_pack_q4_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16],
+                              const struct crl_q4_guide *guide);
 typedef size_t crl_pack_q8_fn(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k);
 
 /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i]; weight NULL: without. out may be x. Squares are summed in 16
@@ -111,9 +113,10 @@ unsigned crl_simd_have(void);
 /* Fill the table from levels in `mask` and crl_simd_have(). */
 void crl_simd_select(struct crl_kernels *k, unsigned mask);
 
-/* crl_panel_pack with the kernels of the table: the same bytes, sooner. */
+/* crl_panel_pack with the kernels of the table: the same bytes, sooner. guide: for Q4, else ignored; may be NULL. */
 size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
-                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16]);
+                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16],
+                           const struct crl_q4_guide *guide);
 
 /* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "dotprod", "i8mm". */
 const char *crl_level_name(enum crl_level level);

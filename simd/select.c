@@ -127,11 +127,12 @@ void crl_simd_select(struct crl_kernels *k, unsigned mask)
 }
 
 size_t crl_simd_panel_pack(const struct crl_kernels *kernels, enum crl_format f, void *panel,
-                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16])
+                           const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16],
+                           const struct crl_q4_guide *guide)
 {
     switch (f) {
     case CRL_Q8: return kernels->pack_q8(panel, rows, k);
-    case CRL_Q4: return kernels->pack_q4(panel, rows, k, level);
+    case CRL_Q4: return kernels->pack_q4(panel, rows, k, level, guide);
     default: return crl_panel_pack(f, panel, rows, k, level);
     }
 }

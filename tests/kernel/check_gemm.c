@@ -84,7 +84,7 @@ static void make_weights(struct operands *o, uint64_t *state)
             fill_row(row[r], at.k, r, at.fill == FILL_SPECIAL ? FILL_RANDOM : at.fill, state);
             rows[r] = row[r];
         }
-        crl_simd_panel_pack(&kernels, o->format, data + head + p * panel_bytes, rows, at.k, level);
+        crl_simd_panel_pack(&kernels, o->format, data + head + p * panel_bytes, rows, at.k, level, NULL);
     }
     if (o->cache) drop_denormals(data, crl_n_panel(at.n) * panel_bytes);
     crl_mat_bind(&o->w, o->format, at.n, at.k, data);
