@@ -77,7 +77,11 @@ static void convert_slab(struct crl_crew *crew, uint64_t i, const struct crl_sla
     struct crl_err err = { "" };
     enum crl_status st;
 
-    r->nonfinite = crl_slab_pack(&crew->slabs.kern, b, w, f, crl_q4_level_default, m->rows, m->bytes);
+    st = crl_crew_pack(crew, b, f, m, &r->nonfinite, &err);
+    if (st) {
+        crl_crew_fail(crew, st, &err);
+        return;
+    }
     if (r->nonfinite && !crew->opt->allow_nonfinite) crl_crew_stop_after(crew, b->weight);
     if (crew->opt->measure)
         crl_slab_misfit(b, w, f, crl_q4_level_default, m->rows, m->bytes, m->scratch, &r->misfit);
@@ -192,7 +196,7 @@ static uint64_t packing_hash(const struct crl_kernels *kern)
         row[r] = rows[r];
     }
     for (enum crl_format f = CRL_BF16; bytes && f < CRL_FORMAT_END; f++) {
-        crl_simd_panel_pack(kern, f, bytes, row, K, crl_q4_level_default);
+        crl_simd_panel_pack(kern, f, bytes, row, K, crl_q4_level_default, NULL);
         sum ^= crl_hash(bytes, crl_panel_bytes(f, K)) * (2 * (uint64_t)f + 1);
     }
     crl_free(bytes);
@@ -337,7 +341,7 @@ static enum crl_status trial(const struct crl_ckpt *ck, const struct crl_recipe 
         struct crl_slab b = crl_slabs_at(slabs, i);
         const struct crl_weight *w = &s->weight[big];
         if (crl_ckpt_read(ck, big, b.panel, b.n_panel, rows, NULL)) break;
-        crl_slab_pack(&slabs->kern, &b, w, crl_recipe_format(recipe, w), crl_q4_level_default, rows, bytes);
+        crl_slab_pack(&slabs->kern, &b, w, crl_recipe_format(recipe, w), crl_q4_level_default, NULL, rows, bytes);
         weights += (uint64_t)b.n_panel * CRL_PANEL_ROWS * w->k;
         spent = crl_crew_now() - start;
     }

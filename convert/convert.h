@@ -9,6 +9,7 @@
 
 #include "convert/checkpoint.h"
 #include "convert/slab.h"
+#include "store/calib.h"
 #include "store/pack.h"
 
 /* Called now and then by the calling thread, with weights done of weights in all and the matrix at hand (an
@@ -24,6 +25,7 @@ struct crl_convert_options {
     bool delete_source; /* give the checkpoint's disk blocks back as their extents become durable, and remove
                            its weight files at the end; implies that a partial file is left when the work ends
                            early */
+    const struct crl_calib *calib; /* activation statistics to pack q4 by; NULL: none. See crl_recipe.calibration */
     bool measure;       /* fill in the misfit of every matrix, at some cost in time */
     crl_convert_progress_fn *progress; /* may be NULL */
     void *ctx;
@@ -54,6 +56,10 @@ void crl_report_free(struct crl_report *r);
 enum crl_status crl_convert(struct crl_ckpt *ck, const struct crl_recipe *recipe, const char *path,
                             struct crl_pack **out, const struct crl_convert_options *opt,
                             struct crl_report *report, struct crl_err *err);
+
+/* Open activation statistics for the model of this checkpoint; CRL_EDIFFER when they are of another. */
+enum crl_status crl_convert_calibration(struct crl_calib **calib, const struct crl_ckpt *ck, const char *path,
+                                        struct crl_err *err);
 
 /* What a conversion will take. */
 struct crl_convert_plan {

@@ -43,6 +43,19 @@ bool crl_crew_last_of_extent(struct crl_crew *c, const struct crl_slab *b)
     return atomic_fetch_sub(&c->left[c->schema->weight[b->weight].extent], 1) == 1;
 }
 
+enum crl_status crl_crew_pack(struct crl_crew *c, const struct crl_slab *b, enum crl_format f,
+                              struct crl_crew_bench *m, uint64_t *nonfinite, struct crl_err *err)
+{
+    const struct crl_weight *w = &c->schema->weight[b->weight];
+    const struct crl_q4_guide *guide = NULL, own = { .importance = m->cost };
+    enum crl_status st = f == CRL_Q4 ? crl_guides_take(c->guides, b->weight, &guide, err) : CRL_OK;
+
+    if (!st && f == CRL_Q4 && !guide && crl_slab_costs(b, w, m->rows, m->cost)) guide = &own;
+    if (!st) *nonfinite = crl_slab_pack(&c->slabs.kern, b, w, f, crl_q4_level_default, guide, m->rows, m->bytes);
+    if (f == CRL_Q4) crl_guides_leave(c->guides, b->weight);
+    return st;
+}
+
 static uint64_t weights_of(const struct crl_slab *b, const struct crl_weight *w)
 {
     return (uint64_t)b->n_panel * CRL_PANEL_ROWS * w->k;
@@ -87,13 +100,13 @@ enum crl_status crl_crew_plan(struct crl_crew_plan *p, const struct crl_ckpt *ck
                               const struct crl_slabs *slabs, const struct crl_convert_options *opt,
                               struct crl_err *err)
 {
-    uint64_t bench = (slabs->most_rows + longest_row(slabs->schema)) * sizeof(float) + slabs->most_bytes;
+    uint64_t bench = (slabs->most_rows + 2 * crl_k_pad(longest_row(slabs->schema))) * sizeof(float) + slabs->most_bytes;
     uint64_t fixed = slabs->n * sizeof(struct crl_crew_record) + slabs->schema->n_extent * sizeof(uint64_t);
     uint64_t most = opt->max_memory ? opt->max_memory : MEMORY_DEFAULT, spent;
 
     p->jobs = opt->jobs ? opt->jobs : crl_usable_cores();
     for (;; p->jobs--) {
-        spent = fixed + p->jobs * bench;
+        spent = fixed + p->jobs * bench + crl_guides_bytes(opt->calib, slabs->schema, p->jobs);
         crl_feed_plan(&p->reading, ck, slabs, most > spent ? most - spent : 0);
         p->bytes = spent + p->reading.bytes;
         if (p->bytes <= most) return CRL_OK;
@@ -113,7 +126,8 @@ static enum crl_status make_benches(struct crl_crew *c, struct crl_err *err)
         c->bench[m].rows = crl_alloc(c->slabs.most_rows, sizeof(float));
         c->bench[m].bytes = crl_alloc(c->slabs.most_bytes, 1);
         c->bench[m].scratch = crl_alloc(row, sizeof(float));
-        if (!c->bench[m].rows || !c->bench[m].bytes || !c->bench[m].scratch)
+        c->bench[m].cost = crl_alloc(crl_k_pad(row), sizeof(float));
+        if (!c->bench[m].rows || !c->bench[m].bytes || !c->bench[m].scratch || !c->bench[m].cost)
             return crl_fail(err, CRL_ENOMEM, "no memory for %u threads; fewer jobs need less", members);
     }
     return c->bench ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory for %u threads", members);
@@ -142,6 +156,8 @@ enum crl_status crl_crew_init(struct crl_crew *c, const struct crl_ckpt *ck, con
     c->reading = plan.reading;
     if (!st && c->slabs.n > SIZE_MAX / 64) st = crl_fail(err, CRL_ERANGE, "too many pieces of work");
     if (st) return st;
+    st = crl_guides_new(&c->guides, opt->calib, &c->slabs, err);
+    if (st) return st;
     c->record = crl_alloc((size_t)c->slabs.n, sizeof *c->record);
     c->left = crl_alloc(schema->n_extent, sizeof *c->left);
     if (!c->record || !c->left) return crl_fail(err, CRL_ENOMEM, "no memory for the list of work");
@@ -159,11 +175,13 @@ void crl_crew_fini(struct crl_crew *c)
         crl_free(c->bench[m].rows);
         crl_free(c->bench[m].bytes);
         crl_free(c->bench[m].scratch);
+        crl_free(c->bench[m].cost);
     }
     crl_free(c->bench);
     crl_free(c->record);
     crl_free(c->left);
     crl_feed_free(c->feed);
+    crl_guides_free(c->guides);
     crl_slabs_free(&c->slabs);
     crl_team_free(c->team);
 }

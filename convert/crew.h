@@ -10,6 +10,7 @@
 
 #include "base/team.h"
 #include "convert/convert.h"
+#include "convert/guide.h"
 #include "convert/feed.h"
 
 #include <stdatomic.h>
@@ -19,6 +20,7 @@ struct crl_crew_bench {
     float *rows;          /* of the slab, float32 */
     unsigned char *bytes; /* room for its packed bytes */
     float *scratch;       /* one row */
+    float *cost;          /* of errors by input, a row padded */
 };
 
 struct crl_crew_record {
@@ -38,6 +40,7 @@ struct crl_crew {
     struct crl_team *team;
     struct crl_slabs slabs;
     struct crl_feed *feed;
+    struct crl_guides *guides;
     struct crl_feed_plan reading;
     const bool *skip;               /* [n_extent] done before, may be NULL: their records are given */
     uint64_t skipped;               /* weights in them */
@@ -64,6 +67,10 @@ enum crl_status crl_crew_run(struct crl_crew *c, struct crl_report *report, stru
 /* Inside fn: end the work with this failure; or let nothing after the extent of `weight` be begun. */
 void crl_crew_fail(struct crl_crew *c, enum crl_status st, const struct crl_err *err);
 void crl_crew_stop_after(struct crl_crew *c, size_t weight);
+
+/* Inside fn: crl_slab_pack of the slab in format f, into m->bytes, by the statistics of the options if there are any. */
+enum crl_status crl_crew_pack(struct crl_crew *c, const struct crl_slab *b, enum crl_format f,
+                              struct crl_crew_bench *m, uint64_t *nonfinite, struct crl_err *err);
 
 /* Inside fn: this slab is done; true for the last one of its extent. */
 bool crl_crew_last_of_extent(struct crl_crew *c, const struct crl_slab *b);

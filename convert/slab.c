@@ -119,7 +119,8 @@ static uint64_t drop_nonfinite(float *x, size_t n)
 }
 
 uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b, const struct crl_weight *w,
-                       enum crl_format f, const int8_t level[16], float *rows, unsigned char *bytes)
+                       enum crl_format f, const int8_t level[16], const struct crl_q4_guide *guide, float *rows,
+                       unsigned char *bytes)
 {
     size_t n = rows_of(b, w), k = w->k;
     uint64_t bad = drop_nonfinite(rows, n * k);
@@ -134,9 +135,31 @@ uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b,
             size_t at = p * CRL_PANEL_ROWS + r;
             row[r] = crl_weight_has_row(w, b->panel * CRL_PANEL_ROWS + at) ? rows + at * k : NULL;
         }
-        crl_simd_panel_pack(kern, f, bytes + p * crl_panel_bytes(f, k), row, k, level, NULL);
+        crl_simd_panel_pack(kern, f, bytes + p * crl_panel_bytes(f, k), row, k, level, guide);
     }
     return bad;
+}
+
+/* Added to every input's, in units of the mean: one whose weights here are 0 is not free. */
+#define COST_FLOOR 0.01f
+
+bool crl_slab_costs(const struct crl_slab *b, const struct crl_weight *w, const float *rows, float *cost)
+{
+    size_t n = rows_of(b, w), k = w->k;
+    double total = 0;
+    float mean;
+
+    memset(cost, 0, crl_k_pad(k) * sizeof *cost);
+    for (size_t r = 0; r < n; r++)
+        for (size_t j = 0; j < k; j++) {
+            float v = rows[r * k + j] * 0x1p-20f; /* so that squares of finite weights stay finite where weights are sane */
+            cost[j] += isfinite(v) ? v * v : 0;
+        }
+    for (size_t j = 0; j < k; j++) total += cost[j] = sqrtf(cost[j]);
+    mean = (float)(total / (double)k);
+    if (!(mean > 0) || !isfinite(mean)) return false;
+    for (size_t j = 0; j < k; j++) cost[j] = cost[j] / mean + COST_FLOOR;
+    return true;
 }
 
 static double sum4(f32x4 v)

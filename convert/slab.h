@@ -35,10 +35,16 @@ struct crl_slab crl_slabs_at(const struct crl_slabs *s, uint64_t i);
 uint64_t crl_slab_offset(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 uint64_t crl_slab_bytes(const struct crl_slab *b, const struct crl_weight *w, enum crl_format f);
 
-/* Pack rows (crl_ckpt_read of the same panels) into bytes with the packers of kern. Values that are not
- * finite are taken as 0, in rows too, and counted in the result. */
+/* Pack rows (crl_ckpt_read of the same panels) into bytes with the packers of kern. guide: for Q4, may be
+ * NULL. Values that are not finite are taken as 0, in rows too, and counted in the result. */
 uint64_t crl_slab_pack(const struct crl_kernels *kern, const struct crl_slab *b, const struct crl_weight *w,
-                       enum crl_format f, const int8_t level[16], float *rows, unsigned char *bytes);
+                       enum crl_format f, const int8_t level[16], const struct crl_q4_guide *guide, float *rows,
+                       unsigned char *bytes);
+
+/* What errors cost when nothing is known of the inputs, for the guide of a slab in Q4: the root mean square of each
+ * input's weights in units of their mean. Inputs that matter tend to have larger weights (docs/quality.md). cost[k_pad].
+ * False when all weights are 0. */
+bool crl_slab_costs(const struct crl_slab *b, const struct crl_weight *w, const float *rows, float *cost);
 
 /* How far packed weights are from the original ones: sums that can be added up. */
 struct crl_misfit {

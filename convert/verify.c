@@ -21,13 +21,18 @@ static void check_slab(struct crl_crew *crew, uint64_t i, const struct crl_slab 
     const struct crl_weight *w = &crew->schema->weight[b->weight];
     enum crl_format f = crl_pack_format(c->pack, b->weight);
     unsigned char header[CRL_ALIGN];
+    struct crl_err err = { "" };
     struct crl_mat mat;
     const unsigned char *packed;
+    enum crl_status st;
 
     crl_pack_mat(c->pack, b->weight, &mat);
     packed = mat.panel - crl_mat_header_bytes(f);
-    crew->record[i].nonfinite =
-        crl_slab_pack(&crew->slabs.kern, b, w, f, crl_q4_level_default, m->rows, m->bytes);
+    st = crl_crew_pack(crew, b, f, m, &crew->record[i].nonfinite, &err);
+    if (st) {
+        crl_crew_fail(crew, st, &err);
+        return;
+    }
     if (b->panel == 0 && crl_mat_header_bytes(f)) {
         crl_mat_header_put(f, header, crl_q4_level_default);
         c->differs[i] |= memcmp(header, packed, crl_mat_header_bytes(f)) != 0;
@@ -51,6 +56,22 @@ static enum crl_status compare_config(const struct crl_pack *pack, const struct 
     crl_free(a);
     crl_free(b);
     return st;
+}
+
+/* A fresh conversion needs the statistics that the file was packed by. */
+static enum crl_status check_calibration(const struct crl_pack *pack, const struct crl_calib *calib,
+                                         struct crl_err *err)
+{
+    uint64_t want = crl_pack_calibration(pack), have = calib ? crl_calib_hash(calib) : 0;
+
+    if (want == have) return CRL_OK;
+    if (!want)
+        return crl_fail(err, CRL_ERANGE, "%s: it was packed without statistics, some were given", crl_pack_name(pack));
+    if (!have)
+        return crl_fail(err, CRL_ERANGE, "%s: it was packed by activation statistics (hash %016llx), which are needed",
+                        crl_pack_name(pack), (unsigned long long)want);
+    return crl_fail(err, CRL_ERANGE, "%s: it was packed by statistics of hash %016llx, those given have %016llx",
+                    crl_pack_name(pack), (unsigned long long)want, (unsigned long long)have);
 }
 
 static enum crl_status compare_sections(const struct crl_pack *pack, const struct crl_ckpt *ck,
@@ -114,7 +135,8 @@ enum crl_status crl_verify_against(const struct crl_pack *pack, const struct crl
     enum crl_status st;
 
     memset(r, 0, sizeof *r);
-    st = compare_config(pack, ck, err);
+    st = check_calibration(pack, opt->calib, err);
+    if (!st) st = compare_config(pack, ck, err);
     if (!st) st = compare_sections(pack, ck, r, err);
     if (!st) st = crl_crew_init(&c.crew, ck, crl_pack_schema(pack), opt, check_slab, err);
     if (!st && !(c.differs = crl_alloc((size_t)c.crew.slabs.n, 1)))

@@ -99,6 +99,16 @@ size_t crl_panel_pack(enum crl_format f, void *panel, const float *const rows[CR
     return 0;
 }
 
+float crl_sum32(const float v[CRL_BLOCK])
+{
+    float s[16];
+
+    for (int j = 0; j < 16; j++) s[j] = v[j] + v[j + 16];
+    for (int half = 8; half; half /= 2)
+        for (int j = 0; j < half; j++) s[j] += s[j + half];
+    return s[0];
+}
+
 void crl_mat_row(const struct crl_mat *m, size_t row, float *out)
 {
     const unsigned char *panel = m->panel + row / CRL_PANEL_ROWS * m->panel_bytes;

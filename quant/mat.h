@@ -87,6 +87,9 @@ void crl_mat_header_put(enum crl_format f, void *header, const int8_t level[16])
 /* The levels used when nothing better was fitted. */
 extern const int8_t crl_q4_level_default[16];
 
+/* The sum over a block in the one order of all packers: j and j + 16 first, then halves. */
+float crl_sum32(const float v[CRL_BLOCK]);
+
 /* Dequantise row `row` into out[k]. */
 void crl_mat_row(const struct crl_mat *m, size_t row, float *out);
 

@@ -39,16 +39,6 @@ static void nearest(unsigned char code[CRL_BLOCK], float value[CRL_BLOCK], const
     }
 }
 
-float crl_q4_sum32(const float v[CRL_BLOCK])
-{
-    float s[16];
-
-    for (int j = 0; j < 16; j++) s[j] = v[j] + v[j + 16];
-    for (int half = 8; half; half /= 2)
-        for (int j = 0; j < half; j++) s[j] += s[j + half];
-    return s[0];
-}
-
 static const float all_one[CRL_BLOCK] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                                           1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
@@ -70,8 +60,8 @@ static float best_scale(const float w[CRL_BLOCK], const float cost[CRL_BLOCK], c
             wv[j] = w[j] / big * cost[j] * value[j];
             vv[j] = cost[j] * value[j] * value[j];
         }
-        a = crl_q4_sum32(wv);
-        b = crl_q4_sum32(vv);
+        a = crl_sum32(wv);
+        b = crl_sum32(vv);
         if (b > 0 && a * a > best_gain * b) { /* squared error = sum w^2 - a^2 / b */
             best_gain = a * a / b;
             best = a / b;

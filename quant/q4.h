@@ -30,10 +30,9 @@ struct crl_q4_guide {
  * symmetric, is searched that leaves the least squared error under the guide's importance (guide NULL: plain); the row
  * scale makes the largest block scale 127, and codes are chosen again under the scales as stored. With feed the search
  * is repeated for weights as the errors before them left them, and codes are chosen one by one. The levels ascend. All
- * sums run in the order crl_q4_sum32 fixes, so that every implementation gives the same bytes. */
+ * sums run in the order crl_sum32 fixes, so that every implementation gives the same bytes. */
 size_t crl_q4_pack(void *panel, const float *const rows[CRL_PANEL_ROWS], size_t k, const int8_t level[16],
                    const struct crl_q4_guide *guide);
-float crl_q4_sum32(const float v[CRL_BLOCK]);
 
 /* The candidates of the search: to which level the weight of largest magnitude in a block is taken, in the order they
  * are tried. Blocks whose largest magnitude is not above CRL_Q4_LEAST are zeros: below it products underflow. */

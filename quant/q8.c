@@ -20,21 +20,53 @@ static uint16_t bf16_up(float x)
     return (uint16_t)((u + 0xffff) >> 16);
 }
 
+/* 1 / scale, or 0 where that is no number to multiply with. */
+static float inverse(uint16_t scale)
+{
+    float s = crl_bf16_to_f32(scale);
+
+    return s > 0 && 1 / s < INFINITY ? 1 / s : 0;
+}
+
+/* Codes of a block as floats; returns their squared error in units of scale / unit. */
+static float encode(float code[CRL_BLOCK], const float w[CRL_BLOCK], uint16_t scale, float unit)
+{
+    float inv = inverse(scale), ratio = crl_bf16_to_f32(scale) * unit, e[CRL_BLOCK];
+
+    for (int j = 0; j < CRL_BLOCK; j++) {
+        float c = rintf(w[j] * inv);
+        code[j] = c < -127 ? -127 : c > 127 ? 127 : c;
+        e[j] = (w[j] * inv - code[j]) * ratio;
+        e[j] *= e[j];
+    }
+    return crl_sum32(e);
+}
+
+/* The scale that leaves the least error among those next to max|w| / 127, the first of them on ties. */
 static size_t pack_block(unsigned char *codes, unsigned char *scale, const float *w, size_t row, size_t k0, size_t n)
 {
-    float big = 0, s, inv;
+    static const int step[CRL_Q8_TRIES] = CRL_Q8_STEPS;
+    float big = 0, block[CRL_BLOCK] = { 0 }, code[CRL_BLOCK], best_error = 0;
+    uint16_t base, best;
     size_t bad = 0;
 
-    for (size_t j = 0; j < n; j++)
-        if (!isfinite(w[j])) bad++;
-        else if (fabsf(w[j]) > big) big = fabsf(w[j]);
-    crl_put_le16(scale, bf16_up(big / 127));
-    s = crl_bf16_to_f32(crl_le16(scale));
-    inv = s > 0 && 1 / s < INFINITY ? 1 / s : 0;
     for (size_t j = 0; j < n; j++) {
-        long c = isfinite(w[j]) ? lrintf(w[j] * inv) : 0;
-        codes[at(row, k0 + j)] = (unsigned char)(int8_t)(c < -127 ? -127 : c > 127 ? 127 : c);
+        if (!isfinite(w[j])) bad++;
+        else block[j] = w[j];
+        if (fabsf(block[j]) > big) big = fabsf(block[j]);
     }
+    best = base = bf16_up(big / 127);
+    if (inverse(base) > 0)
+        for (int t = 0; t < CRL_Q8_TRIES; t++) {
+            uint16_t s = (uint16_t)(base + step[t]);
+            float error = encode(code, block, s, inverse(base));
+            if (t && !(inverse(s) > 0 && error < best_error)) continue;
+            best_error = error;
+            best = s;
+        }
+    crl_put_le16(scale, best);
+    encode(code, block, best, 0);
+    for (size_t j = 0; j < n; j++) codes[at(row, k0 + j)] = (unsigned char)(int8_t)code[j];
     return bad;
 }
 

@@ -5,6 +5,7 @@ UNIT_TESTS += tests/unit/test_topo tests/unit/test_plan
 UNIT_TESTS += tests/unit/test_quant tests/unit/test_simd
 UNIT_TESTS += tests/unit/test_safetensors tests/unit/test_pth tests/unit/test_checkpoint tests/unit/test_convert
 UNIT_TESTS += tests/unit/test_schema
+UNIT_TESTS += tests/unit/test_calib
 UNIT_TESTS += tests/unit/test_tok tests/unit/test_chat tests/unit/test_toolcall
 UNIT_TESTS += tests/unit/test_store tests/unit/test_load
 UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
@@ -50,6 +51,9 @@ endif
 %C%_unit_test_convert_SOURCES = %D%/unit/test_convert.c %D%/unit/stage.c %D%/unit/stage.h
 %C%_unit_test_convert_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_convert_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+%C%_unit_test_calib_SOURCES = %D%/unit/test_calib.c %D%/unit/stage.c %D%/unit/stage.h
+%C%_unit_test_calib_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_calib_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_tok_SOURCES = %D%/unit/test_tok.c
 %C%_unit_test_tok_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -65,7 +65,7 @@ CRL_INLINE __m256 fold(__m256 s[16])
     return s[0];
 }
 
-/* Sums over the block for one candidate: a = sum of x * value in the order of crl_q4_sum32, b = sum of value^2, whose
+/* Sums over the block for one candidate: a = sum of x * value in the order of crl_sum32, b = sum of value^2, whose
  * terms are whole numbers and exact in any order. */
 CRL_INLINE void sums(__m256 *a, __m256 *b, const __m256 w[CRL_BLOCK], const __m256 x[CRL_BLOCK], __m256 inv,
                      const struct tables *t)

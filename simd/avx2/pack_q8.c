@@ -19,20 +19,66 @@ CRL_INLINE __m256i bf16_up(__m256 x)
     return _mm256_and_si256(u, _mm256_set1_epi32((int)0xffff0000));
 }
 
-static void put_block(unsigned char *scales, unsigned char *codes, const __m256 w[CRL_BLOCK])
+/* 1 / scale, or 0 where that is no number to multiply with. */
+CRL_INLINE __m256 inverse(__m256i scale)
 {
-    __m256 big = _mm256_setzero_ps(), inv;
-    __m256i s, high, four[4];
+    __m256 s = _mm256_castsi256_ps(scale), zero = _mm256_setzero_ps();
+    __m256 inv = _mm256_and_ps(_mm256_div_ps(_mm256_set1_ps(1), s), above(s, zero));
+
+    return _mm256_and_ps(inv, above(_mm256_set1_ps(INFINITY), inv));
+}
+
+CRL_INLINE __m256 code_of(__m256 v)
+{
+    v = _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(127)), _mm256_set1_ps(-127));
+}
+
+/* Squared error under a scale in units of scale / unit, in the order of crl_sum32. */
+CRL_INLINE __m256 misfit(const __m256 w[CRL_BLOCK], __m256i scale, __m256 inv, __m256 unit)
+{
+    __m256 ratio = _mm256_mul_ps(_mm256_castsi256_ps(scale), unit), e[CRL_BLOCK];
+
+    for (int j = 0; j < CRL_BLOCK; j++) {
+        __m256 v = _mm256_mul_ps(w[j], inv);
+        e[j] = _mm256_mul_ps(_mm256_sub_ps(v, code_of(v)), ratio);
+        e[j] = _mm256_mul_ps(e[j], e[j]);
+    }
+    for (int half = 16; half; half /= 2)
+        for (int j = 0; j < half; j++) e[j] = _mm256_add_ps(e[j], e[j + half]);
+    return e[0];
+}
+
+CRL_INLINE __m256i best_scale(const __m256 w[CRL_BLOCK])
+{
+    static const int step[CRL_Q8_TRIES] = CRL_Q8_STEPS;
+    const __m256 zero = _mm256_setzero_ps();
+    __m256 big = zero, unit, least;
+    __m256i base, best;
 
     for (int j = 0; j < CRL_BLOCK; j++) big = _mm256_max_ps(big, abs8(w[j]));
-    s = bf16_up(_mm256_div_ps(big, _mm256_set1_ps(127)));
-    inv = _mm256_div_ps(_mm256_set1_ps(1), _mm256_castsi256_ps(s)); /* infinite for 0 too */
-    inv = _mm256_and_ps(inv, above(_mm256_set1_ps(INFINITY), inv));
-    high = _mm256_srli_epi32(s, 16);
+    best = base = bf16_up(_mm256_div_ps(big, _mm256_set1_ps(127)));
+    unit = inverse(base);
+    least = misfit(w, base, unit, unit);
+    for (int t = 1; t < CRL_Q8_TRIES; t++) {
+        __m256i s = _mm256_add_epi32(base, _mm256_set1_epi32(step[t] * 65536));
+        __m256 inv = inverse(s), e = misfit(w, s, inv, unit);
+        __m256 better = _mm256_and_ps(above(least, e), _mm256_and_ps(above(inv, zero), above(unit, zero)));
+        least = _mm256_blendv_ps(least, e, better);
+        best = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(best), _mm256_castsi256_ps(s), better));
+    }
+    return best;
+}
+
+static void put_block(unsigned char *scales, unsigned char *codes, const __m256 w[CRL_BLOCK])
+{
+    __m256i s = best_scale(w), high = _mm256_srli_epi32(s, 16), four[4];
+    __m256 inv = inverse(s);
+
     _mm_storeu_si128((__m128i *)scales,
                      _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
     for (int j = 0; j < CRL_BLOCK; j++) {
-        four[j % 4] = clamp127(_mm256_cvtps_epi32(_mm256_mul_ps(w[j], inv)));
+        four[j % 4] = _mm256_cvtps_epi32(code_of(_mm256_mul_ps(w[j], inv)));
         if (j % 4 == 3) _mm256_storeu_si256((__m256i *)(codes + j / 4 * 64), join4(four));
     }
 }

@@ -51,7 +51,7 @@ CRL_INLINE __m512 fold(__m512 s[16])
     return s[0];
 }
 
-/* Sums over the block for one candidate: a = sum of x * value in the order of crl_q4_sum32, b = sum of value^2, whose
+/* Sums over the block for one candidate: a = sum of x * value in the order of crl_sum32, b = sum of value^2, whose
  * terms are whole numbers and exact in any order. */
 CRL_INLINE void sums(__m512 *a, __m512 *b, const __m512 w[CRL_BLOCK], const __m512 x[CRL_BLOCK], __m512 inv,
                      const struct tables *t)

@@ -17,7 +17,7 @@ enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, KV, RE
 static const struct crl_option options[] = {
     { "synthetic", "NAME", "made-up weights of the real shapes: scout, maverick, or tiny", SYNTHETIC },
     { "layers", "N[,N...]", "layers of a synthetic model (default 4); several: a table of how time grows", LAYERS },
-    { "recipe", "R", "formats of a synthetic model: q4 (default), q8 or bf16", RECIPE },
+    { "recipe", "R", "formats of a synthetic model: q4 (default), balanced, q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "another format for the tensors that match (repeatable, last wins)", TENSOR },
     { "prefill", "N", "tokens of a prompt taken in at once (default 512, 0: none)", PREFILL },
     { "decode", "N", "tokens decoded one by one from an empty cache (default 32, 0: none)", DECODE },

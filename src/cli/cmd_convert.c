@@ -8,12 +8,13 @@
 
 #include <string.h>
 
-enum { RECIPE = 1, TENSOR, JOBS, MAX_MEMORY, ALLOW_NONFINITE, RESUME, DELETE_SOURCE, PLAN, AS_JSON, QUIET };
+enum { RECIPE = 1, TENSOR, CALIBRATION, JOBS, MAX_MEMORY, ALLOW_NONFINITE, RESUME, DELETE_SOURCE, PLAN, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
-    { "recipe", "NAME", "formats of the weights: q4 (default), q8 or bf16", RECIPE },
+    { "recipe", "NAME", "formats of the weights: q4 (default), balanced, q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "format of the tensors whose name matches; may be repeated, the last one wins",
       TENSOR },
+    { "calibration", "STATS.crs", "pack what becomes q4 by these statistics of `corral calibrate`", CALIBRATION },
     { "jobs", "N", "threads (default: one per usable core)", JOBS },
     { "max-memory", "SIZE",
       "hold no more than this in memory (500M; default 2Gi); less is read ahead then,\nand fewer "
@@ -50,6 +51,7 @@ struct args {
     size_t n_override;
     struct crl_convert_options opt;
     bool plan, json, quiet;
+    const char *calibration; /* NULL: none */
     const char *from, *to; /* to: NULL if absent */
 };
 
@@ -73,6 +75,9 @@ static bool parse(struct args *a, int argc, char **argv, int *code)
                 return false;
             }
             a->override[a->n_override++] = c.value;
+            break;
+        case CALIBRATION:
+            a->calibration = c.value;
             break;
         case JOBS:
             if (!crl_cli_number(&c, "jobs", 1, CRL_TEAM_MAX, &n)) return false;
@@ -138,6 +143,11 @@ static json_t *overrides_json(const struct args *a)
     return list;
 }
 
+static json_t *calibration_json(const struct args *a)
+{
+    return a->calibration ? json_string(a->calibration) : json_null();
+}
+
 static json_t *notes_json(const struct crl_ckpt *ck)
 {
     const struct crl_notes *n = crl_ckpt_notes(ck);
@@ -161,9 +171,10 @@ static int show_plan(const struct args *a, const struct crl_ckpt *ck, const stru
     if (!st) st = crl_info_recipe(&info, crl_ckpt_schema(ck), recipe, NULL, &err);
     if (st) return crl_cli_fail(&usage, st, &err);
     if (a->json)
-        return crl_cli_json(&usage, json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:o, s:o, s:i, s:o, s:o, s:o}",
+        return crl_cli_json(&usage, json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:i, s:o, s:o, s:o}",
                                               "checkpoint", a->from, "recipe", recipe->name, "overrides",
-                                              overrides_json(a), "weights", (json_int_t)p.weights,
+                                              overrides_json(a), "calibration", calibration_json(a), "weights",
+                                              (json_int_t)p.weights,
                                               "file_bytes", (json_int_t)p.file_bytes, "memory_bytes",
                                               (json_int_t)p.memory_bytes, "disk_free",
                                               a->to ? json_integer((json_int_t)p.disk_free) : json_null(),
@@ -225,9 +236,10 @@ static int show_report(const struct args *a, const struct crl_ckpt *ck, const st
     if (a->json)
         return crl_cli_json(
             &usage,
-            json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:f, s:i, s:o, s:o, s:o, s:o, s:o}", "checkpoint",
+            json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:f, s:i, s:o, s:o, s:o, s:o, s:o}", "checkpoint",
                       a->from, "output", a->to, "recipe", recipe->name, "overrides", overrides_json(a),
-                      "weights", (json_int_t)info.totals.params, "file_bytes", (json_int_t)r->bytes,
+                      "calibration", calibration_json(a), "weights", (json_int_t)info.totals.params,
+                      "file_bytes", (json_int_t)r->bytes,
                       "weights_resumed", (json_int_t)r->resumed, "seconds", r->seconds, "jobs", (int)r->jobs,
                       "totals", crl_show_totals_json(&info.totals), "classes",
                       crl_show_classes_json(&info, true), "worst", crl_show_worst_json(s, r, 10), "nonfinite",
@@ -275,6 +287,7 @@ static int run(int argc, char **argv)
     struct args a = { .recipe = "q4" };
     struct crl_recipe recipe;
     struct crl_ckpt *ck = NULL;
+    struct crl_calib *calib = NULL;
     struct crl_err err = { "" };
     enum crl_status st;
     int code;
@@ -286,6 +299,9 @@ static int run(int argc, char **argv)
         return crl_cli_misused(&usage, "%s is a folder; the name of a file is needed", a.to);
     st = crl_ckpt_open(&ck, a.from, &err);
     if (!st) st = crl_recipe_check(&recipe, crl_ckpt_schema(ck), &err);
+    if (!st && a.calibration) st = crl_convert_calibration(&calib, ck, a.calibration, &err);
+    a.opt.calib = calib;
+    recipe.calibration = calib ? crl_calib_hash(calib) : 0;
     if (st) {
         code = crl_cli_fail(&usage, st, &err);
     } else {
@@ -293,6 +309,7 @@ static int run(int argc, char **argv)
         for (unsigned i = 0; i < n->n && !a.quiet; i++) crl_cli_note(&usage, "%s", n->text[i]);
         code = a.plan ? show_plan(&a, ck, &recipe) : convert(&a, ck, &recipe);
     }
+    crl_calib_close(calib);
     crl_ckpt_close(ck);
     return code;
 }

@@ -40,7 +40,7 @@ enum {
 static const struct crl_option options[] = {
     { "synthetic", "NAME", "plan for the shapes of scout, maverick or tiny; no file is needed", SYNTHETIC },
     { "layers", "N", "layers of a synthetic model (default: all of the real one)", LAYERS },
-    { "recipe", "R", "formats of a synthetic model or checkpoint: q4 (default), q8 or bf16", RECIPE },
+    { "recipe", "R", "formats of a synthetic model or checkpoint: q4 (default), balanced, q8 or bf16", RECIPE },
     { "tensor", "GLOB=FORMAT", "another format for the tensors that match (repeatable, last wins)", TENSOR },
     { "topology", "T",
       "a machine to pretend: a file in hwloc's XML, or a synthetic description such as\n"

@@ -7,11 +7,12 @@
 
 #include <string.h>
 
-enum { AGAINST = 1, JOBS, TENSORS, AS_JSON, QUIET };
+enum { AGAINST = 1, CALIBRATION, JOBS, TENSORS, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
     { "against", "CHECKPOINT",
       "derive every tensor again and compare; without it the file's own hashes\nare checked", AGAINST },
+    { "calibration", "STATS.crs", "with --against: the statistics the file was packed by", CALIBRATION },
     { "tensors", NULL, "with --against: error of every tensor, not only of the worst", TENSORS },
     { "jobs", "N", "threads (default: one per usable core)", JOBS },
     { "json", NULL, "print the result as one JSON object", AS_JSON },
@@ -29,7 +30,7 @@ static const struct crl_usage usage = {
 };
 
 struct args {
-    const char *model, *against;
+    const char *model, *against, *calibration;
     unsigned jobs;
     bool tensors, json, quiet;
     struct crl_progress progress;
@@ -48,6 +49,9 @@ static bool parse(struct args *a, int argc, char **argv, int *code)
         switch (id) {
         case AGAINST:
             a->against = c.value;
+            break;
+        case CALIBRATION:
+            a->calibration = c.value;
             break;
         case JOBS:
             if (!crl_cli_number(&c, "jobs", 1, CRL_TEAM_MAX, &n)) return false;
@@ -197,6 +201,7 @@ static int verify_against(struct args *a, const struct crl_pack *pack)
     struct crl_convert_options opt = { .jobs = a->jobs, .progress = on_weights, .ctx = a };
     struct crl_verify_report report;
     struct crl_ckpt *ck = NULL;
+    struct crl_calib *calib = NULL;
     struct crl_err err = { "" };
     enum crl_status st = crl_ckpt_open(&ck, a->against, &err);
     int code = CRL_EXIT_DONE, shown = CRL_EXIT_DONE;
@@ -204,11 +209,14 @@ static int verify_against(struct args *a, const struct crl_pack *pack)
     memset(&report, 0, sizeof report);
     a->schema = crl_pack_schema(pack);
     crl_progress_init(&a->progress, "weights", a->quiet);
+    if (!st && a->calibration) st = crl_convert_calibration(&calib, ck, a->calibration, &err);
+    opt.calib = calib;
     if (!st) st = crl_verify_against(pack, ck, &opt, &report, &err);
     crl_progress_end(&a->progress);
     if (report.report.row && (!st || st == CRL_EDIFFER)) shown = show_against(a, pack, &report, &err);
     if (st) code = crl_cli_fail(&usage, st, &err);
     crl_verify_report_free(&report);
+    crl_calib_close(calib);
     crl_ckpt_close(ck);
     return code ? code : shown;
 }

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 extern const struct crl_command crl_cmd_bench;
+extern const struct crl_command crl_cmd_calibrate;
 extern const struct crl_command crl_cmd_chat;
 extern const struct crl_command crl_cmd_convert;
 extern const struct crl_command crl_cmd_doctor;

@@ -11,6 +11,7 @@
 /* In the order in which a user meets them. */
 static const struct crl_command *const commands[] = {
     &crl_cmd_convert,
+    &crl_cmd_calibrate,
     &crl_cmd_verify,
     &crl_cmd_export,
     &crl_cmd_info,

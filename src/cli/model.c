@@ -21,7 +21,7 @@ const struct crl_option crl_model_options[] = {
       "use no kernels above this level: scalar; avx2, avx512, avx512vnni, avx512bf16, amx; neon, dotprod, i8mm", ISA },
     { "ctx", "N", "positions to make room for (default: the model's own, at most 32768)", CTX },
     { "kv", "TYPE", "key/value cache: bf16 (default), int8 (half of it), f32 (default with recipe bf16)", KV },
-    { "quantize", "RECIPE", "formats when MODEL is a checkpoint, packed in memory: bf16 (default), q8, q4",
+    { "quantize", "RECIPE", "formats when MODEL is a checkpoint, packed in memory: bf16 (default), q8, q4,\nbalanced",
       QUANTIZE },
     { "numa", "MODE", "where weights lie: experts, rows, interleave, off, or auto (default), the fastest that fits", NUMA },
     { "topology", "T", "a machine to pretend: a file in hwloc's XML, or a synthetic description", TOPOLOGY },

@@ -3,7 +3,7 @@ CORRAL_LIBS += %D%/libeval.la
 %C%_libeval_la_SOURCES = %D%/extract.c %D%/items.c %D%/items.h %D%/metrics.c %D%/metrics.h %D%/metrics_impl.h \
     %D%/rows.c %D%/rows.h %D%/result.c %D%/result.h
 # over running text
-%C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/compact.c %D%/compact.h %D%/corpus.c %D%/corpus.h \
+%C%_libeval_la_SOURCES += %D%/about.c %D%/about.h %D%/calibrate.c %D%/calibrate.h %D%/compact.c %D%/compact.h %D%/corpus.c %D%/corpus.h \
     %D%/divergence.c %D%/divergence.h \
     %D%/logsum.c %D%/logsum.h %D%/perplexity.c %D%/perplexity.h \
     %D%/refer.c %D%/reference.c %D%/reference.h %D%/routing.c %D%/routing.h \

@@ -330,6 +330,7 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
     size_t d = f->model->cfg.d_model, stride = crl_round_up(d, CRL_PANEL_ROWS), lo, hi, end;
     const struct crl_rows *x = crl_norm_stream(f, me, l->attn_norm, l->need_qkv);
 
+    crl_show_inputs(f, me, CRL_KIND_Q, layer, -1, x, 0, f->m);
     project_qkv(f, me, l, x);
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_QKV);
@@ -337,6 +338,7 @@ void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t 
     crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_ATTENTION);
     x = output_rows(f, me, l->need_o);
+    crl_show_inputs(f, me, CRL_KIND_O, layer, -1, x, 0, f->m);
     crl_stripe_range(me, &l->o, &lo, &hi);
     project(f, f->out, stride, x, &l->o.mat, l->o_bias, lo, hi);
     crl_count_read(f, me, &l->o.mat, hi - lo);

@@ -384,6 +384,23 @@ static void ask_for(const struct crl_forward *f, const struct crl_member *me, co
                          of);
 }
 
+/* The inputs of gate-up (down false) or down of all blocks: those of the shared or dense one, and of the experts. */
+static void show_inputs(const struct crl_forward *f, const struct crl_member *me, const struct crl_plan *p,
+                        const struct crl_layer *l, uint32_t layer, const struct crl_rows *x,
+                        const struct crl_rows *routed, bool down)
+{
+    if (!f->batch->tap_inputs) return;
+    crl_show_inputs(f, me,
+                    l->moe ? (down ? CRL_KIND_SHARED_DOWN : CRL_KIND_SHARED_GATE_UP)
+                           : (down ? CRL_KIND_DENSE_DOWN : CRL_KIND_DENSE_GATE_UP),
+                    layer, -1, x, 0, f->m);
+    for (size_t i = 1; i < p->n_group; i++) {
+        const struct crl_group *g = &p->group[i];
+        crl_show_inputs(f, me, down ? CRL_KIND_EXPERT_DOWN : CRL_KIND_EXPERT_GATE_UP, layer, (int32_t)g->expert,
+                        down ? x : routed, down ? mid_row(f, p, g) : g->first, g->n);
+    }
+}
+
 void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32_t layer)
 {
     const struct crl_layer *l = crl_layer_of(f, me, layer);
@@ -395,14 +412,16 @@ void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32
     if (f->model->mapped) ask_for(f, me, p, layer);
     if (l->moe) routed = gather(f, me, p, x, l->need_gate_up);
     if (l->moe && me->id == 0 && f->batch->tap_routes) f->batch->tap_routes(f->batch->tap_ctx, layer, p->route, f->m);
+    show_inputs(f, me, p, l, layer, x, routed, false);
     p->cut = cut_shared(p, l);
     crl_phase_done(f, me, CRL_PHASE_ROUTER);
     gate_up_all(f, me, p, l, x, routed);
-    if (node_is_alone(f, p, l)) crl_team_barrier_node(me);
+    if (node_is_alone(f, p, l) && !f->batch->tap_inputs) crl_team_barrier_node(me);
     else crl_team_barrier(me);
     crl_phase_done(f, me, CRL_PHASE_GATE_UP);
     list_pieces(p, l, true);
     x = down_rows(f, me, p, l);
+    show_inputs(f, me, p, l, layer, x, NULL, true);
     if (l->apart) {
         share_out(f, me, p, down_piece, (void *)x);
         crl_team_barrier(me);

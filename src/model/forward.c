@@ -284,6 +284,7 @@ static void head(struct crl_forward *f, const struct crl_member *me)
         crl_rows_quantise(f, &f->normed, i, d, f->model->need_head);
     }
     crl_team_barrier(me);
+    crl_show_inputs(f, me, CRL_KIND_HEAD, 0, -1, &f->normed, 0, f->n_logits);
     if (f->batch->take) {
         head_blocks(f, me);
         return;

@@ -52,6 +52,12 @@ struct crl_profile {
     uint64_t mark_ns; /* when the phase now running began */
 };
 
+/* Rows [n] of `stride` floats that are the inputs of all matrices of a kind: of the head, or of a layer's q (then of k
+ * and v too), o, gate-up, down; of one routed expert's, else expert is -1. Called by every member of the team at the same
+ * time; the rows may be read until it returns. */
+typedef void crl_inputs_fn(void *ctx, const struct crl_member *me, enum crl_kind kind, uint32_t layer, int32_t expert,
+                           const float *x, size_t stride, size_t n);
+
 struct crl_batch {
     struct crl_segment *segment;
     size_t n_segment;
@@ -69,6 +75,8 @@ struct crl_batch {
     void *take_ctx;
     float *block;
     size_t block_rows;
+    crl_inputs_fn *tap_inputs; /* NULL: nobody asks */
+    void *inputs_ctx;
 };
 
 struct crl_forward;

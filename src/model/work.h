@@ -161,6 +161,14 @@ static inline void crl_phase_done(const struct crl_forward *f, const struct crl_
     if (f->batch->profile && me->id == 0) crl_phase_note(f, phase);
 }
 
+/* Show rows first .. first + n of x to whoever asked for the inputs of matrices. */
+static inline void crl_show_inputs(const struct crl_forward *f, const struct crl_member *me, enum crl_kind kind,
+                                   uint32_t layer, int32_t expert, const struct crl_rows *x, size_t first, size_t n)
+{
+    if (f->batch->tap_inputs)
+        f->batch->tap_inputs(f->batch->inputs_ctx, me, kind, layer, expert, x->x + first * x->stride, x->stride, n);
+}
+
 /* Steps of one layer; every member calls them at the same time. */
 void crl_attention(struct crl_forward *f, const struct crl_member *me, uint32_t layer);
 void crl_feed_forward(struct crl_forward *f, const struct crl_member *me, uint32_t layer);

@@ -34,6 +34,8 @@ struct crl_engine {
     void (*tap)(void *, uint32_t, const float *, size_t);
     void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t);
     void *tap_ctx;
+    crl_inputs_fn *tap_inputs;
+    void *inputs_ctx;
     struct crl_profile *profile;
     float *block;      /* [block_rows][vocab rounded up to 16], made by the first crl_engine_pass */
     size_t block_rows;
@@ -315,6 +317,12 @@ void crl_engine_tap(struct crl_engine *e, void (*tap)(void *, uint32_t, const fl
     e->tap_ctx = ctx;
 }
 
+void crl_engine_tap_inputs(struct crl_engine *e, crl_inputs_fn *tap, void *ctx)
+{
+    e->tap_inputs = tap;
+    e->inputs_ctx = ctx;
+}
+
 void crl_engine_profile(struct crl_engine *e, struct crl_profile *profile)
 {
     e->profile = profile;
@@ -472,7 +480,7 @@ static void count_bytes(struct crl_engine *e, bool single)
 static void run(struct crl_engine *e, size_t n_segment, float *logits, crl_logits_fn *take, void *ctx)
 {
     struct crl_batch batch = { e->segment,  n_segment,  logits,   e->tap, e->tap_routes, e->tap_ctx,
-                               e->profile, take, ctx, e->block, e->block_rows };
+                               e->profile, take, ctx, e->block, e->block_rows, e->tap_inputs, e->inputs_ctx };
 
     crl_forward_run(e->forward, &batch);
     crl_weights_tick(e->weights);

@@ -29,6 +29,9 @@ bool crl_engine_is_stop(const struct crl_engine *engine, int32_t id);
 void crl_engine_tap(struct crl_engine *engine, void (*tap)(void *, uint32_t, const float *, size_t),
                     void (*tap_routes)(void *, uint32_t, const uint32_t *, size_t), void *ctx);
 
+/* Observer of the inputs of all matrices (model/forward.h); NULL switches off. */
+void crl_engine_tap_inputs(struct crl_engine *engine, crl_inputs_fn *tap, void *ctx);
+
 /* Add up the time per phase of every pass from now on into *profile; NULL switches off. */
 void crl_engine_profile(struct crl_engine *engine, struct crl_profile *profile);
 

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ struct crl_pack {
     uint64_t size;
     char *name;
     char recipe[16];
+    uint64_t calibration;
     struct crl_schema *schema;
     struct crl_layout *layout;
 };
@@ -181,20 +183,34 @@ static enum crl_status check_override_list(const json_t *list, struct crl_err *e
     return CRL_OK;
 }
 
+/* The hash as 16 digits, never 0. */
+static enum crl_status read_calibration(struct crl_pack *p, const json_t *v, struct crl_err *err)
+{
+    const char *text = json_string_value(v);
+
+    if (!v) return CRL_OK;
+    if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16 ||
+        !(p->calibration = strtoull(text, NULL, 16)))
+        return crl_fail(err, CRL_EFORMAT, "provenance: calibration is no hash of 16 lower-case digits");
+    return CRL_OK;
+}
+
 static enum crl_status check_provenance(struct crl_pack *p, json_t *doc, struct crl_err *err)
 {
     const char *recipe = json_string_value(json_object_get(doc, "recipe")), *key;
+    enum crl_status st = CRL_OK;
     json_t *v;
 
     if (!json_is_object(doc)) return crl_fail(err, CRL_EFORMAT, "provenance: not a JSON object");
     json_object_foreach(doc, key, v)
-        if (strcmp(key, "recipe") && strcmp(key, "overrides"))
+        if (strcmp(key, "recipe") && strcmp(key, "overrides") && strcmp(key, "calibration"))
             return crl_fail(err, CRL_EFORMAT, "provenance: unknown key \"%.64s\"", key);
     if (!recipe || !*recipe || strlen(recipe) >= sizeof p->recipe)
         return crl_fail(err, CRL_EFORMAT, "provenance: recipe is not a name of 1 to %zu bytes",
                         sizeof p->recipe - 1);
     memcpy(p->recipe, recipe, strlen(recipe) + 1);
-    return check_override_list(json_object_get(doc, "overrides"), err);
+    if (!st) st = read_calibration(p, json_object_get(doc, "calibration"), err);
+    return st ? st : check_override_list(json_object_get(doc, "overrides"), err);
 }
 
 static enum crl_status read_provenance(struct crl_pack *p, const struct crl_place *s, struct crl_err *err)
@@ -431,6 +447,11 @@ const struct crl_schema *crl_pack_schema(const struct crl_pack *p)
 const char *crl_pack_recipe(const struct crl_pack *p)
 {
     return p->recipe;
+}
+
+uint64_t crl_pack_calibration(const struct crl_pack *p)
+{
+    return p->calibration;
 }
 
 const unsigned char *crl_pack_data(const struct crl_pack *p)

@@ -53,6 +53,7 @@ const char *crl_pack_name(const struct crl_pack *p); /* path or name given to op
 const struct crl_config *crl_pack_config(const struct crl_pack *p);
 const struct crl_schema *crl_pack_schema(const struct crl_pack *p);
 const char *crl_pack_recipe(const struct crl_pack *p); /* "q4" */
+uint64_t crl_pack_calibration(const struct crl_pack *p); /* hash of the statistics it was packed by; 0: none */
 const unsigned char *crl_pack_data(const struct crl_pack *p); /* the whole file */
 uint64_t crl_pack_size(const struct crl_pack *p);
 

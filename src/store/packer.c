@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "store/layout.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -48,14 +49,18 @@ static json_t *override_list(const struct crl_recipe *r)
     return list;
 }
 
-/* {"recipe":NAME,"overrides":[...]}; fresh memory, NULL on exhaustion or a glob that is not UTF-8. */
+/* {"recipe":NAME,"overrides":[...],"calibration":HASH}; fresh memory, NULL on exhaustion or a glob that is not UTF-8. */
 static char *provenance(const struct crl_recipe *r)
 {
     json_t *doc = json_object(), *list = override_list(r);
-    char *text = NULL;
+    char *text = NULL, hash[17];
     bool good = doc && list && !json_object_set_new(doc, "recipe", json_string(r->name));
 
     if (good && r->n_override) good = !json_object_set(doc, "overrides", list);
+    if (good && r->calibration) {
+        snprintf(hash, sizeof hash, "%016" PRIx64, r->calibration);
+        good = !json_object_set_new(doc, "calibration", json_string(hash));
+    }
     if (good) text = crl_json_text(doc);
     json_decref(list);
     json_decref(doc);

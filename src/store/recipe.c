@@ -8,15 +8,23 @@
 #define N(a) (sizeof(a) / sizeof *(a))
 
 /* The embedding table of q4 stays in 8 bits: one row of it is read per token, so it costs no speed, and when
- * the model is tied it is the head as well, the matrix whose errors show most directly. */
+ * the model is tied it is the head as well, the matrix whose errors show most directly. Of `balanced`, 8 bits
+ * have the classes whose 4-bit errors did most harm per weight (docs/quality.md, "Sensitivity"). */
 static const struct {
     const char *name;
-    enum crl_format general, embed, vision;
+    enum crl_format general, embed, sensitive, vision;
 } recipes[] = {
-    { "bf16", CRL_BF16, CRL_BF16, CRL_BF16 },
-    { "q8", CRL_Q8, CRL_Q8, CRL_Q8 },
-    { "q4", CRL_Q4, CRL_Q8, CRL_Q8 },
+    { "bf16", CRL_BF16, CRL_BF16, CRL_BF16, CRL_BF16 },
+    { "q8", CRL_Q8, CRL_Q8, CRL_Q8, CRL_Q8 },
+    { "q4", CRL_Q4, CRL_Q8, CRL_Q4, CRL_Q8 },
+    { "balanced", CRL_Q4, CRL_Q8, CRL_Q8, CRL_Q8 },
 };
+
+static bool is_sensitive(enum crl_kind kind)
+{
+    return kind == CRL_KIND_HEAD || kind == CRL_KIND_Q || kind == CRL_KIND_K || kind == CRL_KIND_V ||
+           kind == CRL_KIND_O || kind == CRL_KIND_SHARED_DOWN || kind == CRL_KIND_DENSE_DOWN;
+}
 
 /* The vision tower is 0.8% of Scout and is not read for text, so 8 bits are its least by default; the patches, whose
  * inputs are pixels, stay as they are. */
@@ -24,6 +32,7 @@ static enum crl_format choose(size_t recipe, enum crl_kind kind)
 {
     if (kind == CRL_KIND_V_PATCH) return CRL_BF16;
     if (crl_kind_is_vision(kind)) return recipes[recipe].vision;
+    if (is_sensitive(kind)) return recipes[recipe].sensitive;
     return kind == CRL_KIND_EMBED ? recipes[recipe].embed : recipes[recipe].general;
 }
 
@@ -32,7 +41,7 @@ static enum crl_status start(struct crl_recipe *r, const char *name, struct crl_
     size_t i = 0;
 
     while (i < N(recipes) && strcmp(name, recipes[i].name)) i++;
-    if (i == N(recipes)) return crl_fail(err, CRL_ERANGE, "recipe \"%.64s\" is none of bf16, q8, q4", name);
+    if (i == N(recipes)) return crl_fail(err, CRL_ERANGE, "recipe \"%.64s\" is none of bf16, q8, q4, balanced", name);
     memset(r, 0, sizeof *r);
     snprintf(r->name, sizeof r->name, "%s", name);
     for (int kind = 1; kind < CRL_KIND_END; kind++) {

@@ -138,13 +138,14 @@ void crl_weight_name(const struct crl_weight *w, char name[CRL_NAME_MAX]);
 #define CRL_GLOB_MAX 128
 
 struct crl_recipe {
-    char name[16];                              /* "bf16", "q8", "q4" */
+    char name[16];                              /* "bf16", "q8", "q4", "balanced" */
     enum crl_format format[CRL_KIND_END];       /* by kind */
     size_t n_override;
     struct crl_override {
         char glob[CRL_GLOB_MAX];
         enum crl_format format;
     } override[CRL_RECIPE_OVERRIDES];           /* the last one that matches decides */
+    uint64_t calibration; /* hash of the statistics that q4 is packed by (crl_calib_hash); 0: without */
 };
 
 /* override[i] reads GLOB=FORMAT with FORMAT one of bf16, q8, q4. A glob is matched (as fnmatch, '*' crosses
