@@ -126,6 +126,7 @@ static void multiply_machine(struct bench *b)
     for (int i = 0; i < SWEEPS; i++) {
         crl_meter_int8(b->meter);
         crl_meter_f32(b->meter);
+        crl_meter_bf16(b->meter);
     }
 }
 
@@ -268,9 +269,12 @@ static void finish(struct bench *b)
     r->read = crl_series_stat(&b->meter->read);
     r->int8 = crl_series_stat(&b->meter->int8);
     r->f32 = crl_series_stat(&b->meter->f32);
+    r->bf16 = crl_series_stat(&b->meter->bf16);
+    r->kv = kv->type;
     r->read_isa = crl_level_name(b->meter->probe.read_level);
     r->int8_isa = crl_level_name(b->meter->probe.int8_level);
     r->f32_isa = crl_level_name(b->meter->probe.f32_level);
+    r->bf16_isa = crl_level_name(b->meter->probe.bf16_level);
     finish_decode(&r->decode, &b->decode, r);
     finish_decode(&r->decode_at, &b->decode_at, r);
     finish_prefill(r, &b->prefill);

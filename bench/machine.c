@@ -43,6 +43,11 @@ static void part_f32(struct job *j, const struct crl_member *me)
     j->ops[me->id] = j->meter->probe.f32(j->rounds, &j->value[me->id]);
 }
 
+static void part_bf16(struct job *j, const struct crl_member *me)
+{
+    j->ops[me->id] = j->meter->probe.bf16(j->rounds, &j->value[me->id]);
+}
+
 static void timed(const struct crl_member *me, void *ctx)
 {
     struct job *j = ctx;
@@ -133,6 +138,7 @@ enum crl_status crl_meter_new(struct crl_meter **out, struct crl_team *team, uns
     }
     m->int8_rounds = calibrate(m, part_int8);
     m->f32_rounds = calibrate(m, part_f32);
+    if (m->probe.bf16) m->bf16_rounds = calibrate(m, part_bf16);
     *out = m;
     return CRL_OK;
 }
@@ -164,6 +170,15 @@ void crl_meter_f32(struct crl_meter *m)
     double seconds, ops = (double)run_job(m, part_f32, m->f32_rounds, &seconds);
 
     crl_series_add(&m->f32, ops / seconds);
+}
+
+void crl_meter_bf16(struct crl_meter *m)
+{
+    double seconds, ops;
+
+    if (!m->probe.bf16) return;
+    ops = (double)run_job(m, part_bf16, m->bf16_rounds, &seconds);
+    crl_series_add(&m->bf16, ops / seconds);
 }
 
 /* --- the system -------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* machine.h - what the machine can do at most, measured with the very threads the model runs on: reading memory,
- * multiplying bytes, multiplying floats. And how much memory there is.
+ * multiplying bytes, floats and pairs of bf16. And how much memory there is.
  *
  * A meter borrows its team and, when given, the memory it sweeps. Every call of a measuring function adds one value to
  * its series; callers alternate them with the runs they are compared with, so that both see the same machine. */
@@ -19,9 +19,11 @@ struct crl_meter {
     struct crl_region own;      /* empty when the caller's memory is swept */
     size_t int8_rounds;         /* of one measurement, found once */
     size_t f32_rounds;
+    size_t bf16_rounds;
     struct crl_series read;     /* bytes per second, all threads together */
     struct crl_series int8;     /* operations per second */
     struct crl_series f32;
+    struct crl_series bf16;     /* empty when no level multiplies bf16 */
 };
 
 /* data[bytes], 64-byte aligned, is swept when it is at least eight times as large as the last level caches; at most
@@ -35,6 +37,7 @@ void crl_meter_read(struct crl_meter *m);
 /* One run of some 20 ms on every thread. */
 void crl_meter_int8(struct crl_meter *m);
 void crl_meter_f32(struct crl_meter *m);
+void crl_meter_bf16(struct crl_meter *m);
 
 /* Bytes of all last level caches; 0 when the system does not say. */
 size_t crl_machine_cache(void);

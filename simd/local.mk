@@ -40,7 +40,7 @@ endif
 if HAVE_AMX
 noinst_LTLIBRARIES += %D%/libamx.la
 %C%_libsimd_la_LIBADD += %D%/libamx.la
-%C%_libamx_la_SOURCES = %D%/amx/gemm.c %D%/amx/ops.h
+%C%_libamx_la_SOURCES = %D%/amx/gemm.c %D%/amx/ops.h %D%/amx/probe.c
 %C%_libamx_la_CFLAGS = $(AM_CFLAGS) $(AMX_CFLAGS)
 endif
 

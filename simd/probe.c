@@ -78,6 +78,11 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #else
 #define BF16_PROBES(P)
 #endif
+#if HAVE_AMX
+#define AMX_PROBES(P) P(int8, CRL_AMX, crl_probe_int8_amx)
+#else
+#define AMX_PROBES(P)
+#endif
 #if HAVE_NEON
 #define NEON_PROBES(P)                     \
     P(read, CRL_NEON, crl_probe_read_neon) \
@@ -96,7 +101,7 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #else
 #define I8MM_PROBES(P)
 #endif
-#define X86_PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) BF16_PROBES(P) /* weakest first */
+#define X86_PROBES(P) AVX2_PROBES(P) AVX512_PROBES(P) VNNI_PROBES(P) BF16_PROBES(P) AMX_PROBES(P) /* weakest first */
 #define ARM_PROBES(P) NEON_PROBES(P) DOTPROD_PROBES(P) I8MM_PROBES(P)
 #define PROBES(P) X86_PROBES(P) ARM_PROBES(P)
 

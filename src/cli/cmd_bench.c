@@ -238,9 +238,18 @@ static double over_cache_read(const struct crl_bench_result *r)
     return s->phase_s[CRL_PHASE_ATTENTION] / (s->cache_bytes * (double)s->tokens / r->read.median);
 }
 
-static double attention_fraction(const struct crl_bench_result *r)
+/* What bounds the products of attention: bytes, pairs of bf16 where the machine multiplies them, else floats. */
+static const char *attention_peak(const struct crl_bench_result *r, double *ops_per_s)
 {
-    return r->prefill.attention_ops / r->prefill.phase_s[CRL_PHASE_ATTENTION] / r->f32.median;
+    if (r->kv == CRL_KV_INT8) *ops_per_s = r->int8.median;
+    else if (r->kv == CRL_KV_BF16 && r->bf16.median > 0) *ops_per_s = r->bf16.median;
+    else *ops_per_s = r->f32.median;
+    return r->kv == CRL_KV_INT8 ? "int8" : *ops_per_s == r->f32.median ? "f32" : "bf16";
+}
+
+static double attention_ops(const struct crl_bench_result *r)
+{
+    return r->prefill.attention_ops / r->prefill.phase_s[CRL_PHASE_ATTENTION];
 }
 
 /* Weights read per decoded token on each node. */
@@ -271,6 +280,7 @@ static json_t *result_json(const struct args *a, const struct crl_bench_result *
     json_object_set_new(o, "int8_peak_spread", crl_show_real(r->int8.spread));
     json_object_set_new(o, "int8_peak_isa", json_string(r->int8_isa));
     json_object_set_new(o, "f32_peak_tflops", crl_show_real(1e-12 * r->f32.median));
+    if (r->bf16.median > 0) json_object_set_new(o, "bf16_peak_tflops", crl_show_real(1e-12 * r->bf16.median));
     if (r->decode.tokens) json_object_set_new(o, "decode", decode_json(r, &r->decode, full));
     if (r->decode_at.tokens) {
         json_t *at = decode_json(r, &r->decode_at, full);
@@ -280,7 +290,10 @@ static json_t *result_json(const struct args *a, const struct crl_bench_result *
     }
     if (r->prefill.tokens) {
         json_t *pre = speed_json(r, &r->prefill, "fraction_of_peak", full);
-        json_object_set_new(pre, "attention_fraction_of_f32_peak", crl_show_real(attention_fraction(r)));
+        double peak;
+        json_object_set_new(pre, "attention_peak", json_string(attention_peak(r, &peak)));
+        json_object_set_new(pre, "attention_fraction_of_peak", crl_show_real(attention_ops(r) / peak));
+        json_object_set_new(pre, "attention_fraction_of_f32_peak", crl_show_real(attention_ops(r) / r->f32.median));
         json_object_set_new(o, "prefill", pre);
     }
     return o;
@@ -333,9 +346,11 @@ static void print_result(const struct args *a, const struct crl_bench_result *r,
         for (unsigned i = 0; i < r->info.nodes; i++) printf(" %s", crl_cli_bytes(t, r->node_bytes[i]));
         putchar('\n');
     }
-    printf("read %.2f GB/s (best %.2f, spread %.1f%%), int8 %.3f TOPS (%s, spread %.1f%%), float %.3f TFLOPS\n\n",
+    printf("read %.2f GB/s (best %.2f, spread %.1f%%), int8 %.3f TOPS (%s, spread %.1f%%), float %.3f TFLOPS",
            1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-12 * r->int8.median, r->int8_isa,
            100 * r->int8.spread, 1e-12 * r->f32.median);
+    if (r->bf16.median > 0) printf(", bf16 %.3f TFLOPS", 1e-12 * r->bf16.median);
+    printf("\n\n");
     print_speed("decode", r, &r->decode, "bandwidth", full);
     snprintf(what, sizeof what, "at %zu", r->decode_at_pos);
     print_speed(what, r, &r->decode_at, "bandwidth", full);
@@ -343,6 +358,11 @@ static void print_result(const struct args *a, const struct crl_bench_result *r,
         printf("%-12s attention takes %.2f times what reading the cache takes\n", "", over_cache_read(r));
     snprintf(what, sizeof what, "prefill %zu", r->prefill.tokens);
     print_speed(what, r, &r->prefill, "peak", full);
+    if (r->prefill.tokens) {
+        double peak;
+        const char *name = attention_peak(r, &peak);
+        printf("%-12s attention at %.1f%% of the %s peak\n", "", 100 * attention_ops(r) / peak, name);
+    }
     print_phases(r);
 }
 

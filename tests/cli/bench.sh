@@ -1,5 +1,5 @@
 # Figures vary, their names do not: every number becomes N, and what must be positive is checked.
-figures() { sed -E 's/:\[[0-9.]+\]/:[N]/; s/:-?[0-9][0-9.e+-]*/:N/g; s/"([a-z0-9_]*)isa":"[a-z0-9]*"/"\1isa":"LEVEL"/g'; }
+figures() { sed -E 's/:\[[0-9.]+\]/:[N]/; s/:-?[0-9][0-9.e+-]*/:N/g; s/"([a-z0-9_]*)isa":"[a-z0-9]*"/"\1isa":"LEVEL"/g; s/(_peak":)"[a-z0-9]*"/\1"PEAK"/; s/"bf16_peak_tflops":N,//'; }
 number() { grep -oE "\"$1\":[0-9.e+-]+" run.json | sed 's/.*://'; }
 
 try corral bench --synthetic tiny --threads 2 --prefill 40 --decode 4 --decode-at 70 --repeat 3 --json >run.json 2>warnings
