@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/picture.h"
 #include "cli/write.h"
 #include "text/chat.h"
 
@@ -21,6 +22,7 @@ enum { SYSTEM = 1 };
 
 static const struct crl_option options[] = {
     { "system", "TEXT", "a system message before the conversation", SYSTEM },
+    CRL_PICTURE_OPTIONS,
     CRL_WRITE_OPTIONS,
     { 0 },
 };
@@ -47,6 +49,11 @@ struct talk {
     struct crl_sampler_options sampling;
     struct crl_routes *routes; /* with --stats */
     struct crl_ids all;
+    struct crl_picture_args picture; /* how pictures are opened */
+    struct crl_pictures shown;       /* of the conversation in the order of their tokens, then those for the next message */
+    size_t n_sent;                   /* of them in the conversation */
+    size_t at[CRL_PICTURES_MAX];     /* where their tokens begin in all */
+    char *name[CRL_PICTURES_MAX];    /* their files */
     struct crl_chat said;      /* the messages, for /save */
     struct crl_generated last; /* the latest answer */
 };
@@ -80,6 +87,16 @@ static bool stopped(void *ctx)
 
 /* --- the conversation ----------------------------------------------------------------------------------- */
 
+/* Drop the pictures from number n on. */
+static void forget_pictures(struct talk *t, size_t n)
+{
+    while (t->shown.n > n) {
+        crl_picture_free(t->shown.v[--t->shown.n]);
+        crl_free(t->name[t->shown.n]);
+    }
+    if (t->n_sent > n) t->n_sent = n;
+}
+
 static enum crl_status start_over(struct talk *t, struct crl_err *err)
 {
     struct crl_engine_info info;
@@ -88,6 +105,7 @@ static enum crl_status start_over(struct talk *t, struct crl_err *err)
     crl_engine_info(t->engine, &info);
     crl_chat_fini(&t->said);
     t->all.n = 0;
+    forget_pictures(t, 0);
     crl_sampler_free(t->sampler);
     t->sampler = NULL;
     st = crl_sampler_new(&t->sampler, &t->sampling, info.vocab, err);
@@ -123,12 +141,19 @@ static enum crl_status add_message(struct talk *t, const struct crl_str *text, s
         if (!st) st = crl_chat_add_text(&chat, t->system.s, t->system.len, err);
     }
     if (!st) st = crl_chat_add(&chat, "user", err);
-    if (!st) st = crl_chat_add_text(&chat, text->s, text->len, err);
+    if (!st) st = crl_chat_add_marked(&chat, text->s, text->len, t->shown.n - t->n_sent, err);
     if (!st) st = crl_chat_ids(&chat, crl_engine_tok(t->engine), &prompt, err);
     /* A message looks the same wherever it stands; only the begin-of-text token, the first id, is not
      * repeated. */
-    for (size_t i = first ? 0 : 1; i < prompt.ids.n && !st; i++)
-        st = crl_ids_add(&t->all, prompt.ids.v[i], err);
+    for (size_t i = first ? 0 : 1, next = 0; i < prompt.ids.n && !st; i++) {
+        if (next == prompt.n_image || prompt.images[next].pos != i) {
+            st = crl_ids_add(&t->all, prompt.ids.v[i], err);
+            continue;
+        }
+        t->at[t->n_sent + next] = t->all.n;
+        st = crl_picture_append(t->shown.v[t->n_sent + next++], &t->all, err);
+    }
+    if (!st) t->n_sent = t->shown.n;
     crl_prompt_fini(&prompt);
     crl_chat_fini(&chat);
     return st;
@@ -141,20 +166,24 @@ static void print_text(void *ctx, const char *text, size_t len)
     fflush(stdout);
 }
 
-/* The turn did not come about: the conversation is as it was after `n` ids. */
-static void take_back(struct talk *t, size_t n)
+/* The turn did not come about: the conversation is as it was after `n` ids and `n_sent` pictures; those of the message
+ * wait for the next one. */
+static void take_back(struct talk *t, size_t n, size_t n_sent)
 {
     t->all.n = n;
+    t->n_sent = n_sent;
     if (crl_session_pos(t->session) > n && crl_session_truncate(t->session, n, NULL))
         crl_session_truncate(t->session, 0,
                              NULL); /* too far back for a chunked layer: the next turn feeds it all */
 }
 
-static enum crl_status note_turn(struct talk *t, const struct crl_str *text, struct crl_err *err)
+/* The message with its pictures, those from n_sent on, and the answer. */
+static enum crl_status note_turn(struct talk *t, const struct crl_str *text, size_t n_sent, struct crl_err *err)
 {
     const struct crl_generated *g = &t->last;
     enum crl_status st = crl_chat_add(&t->said, "user", err);
 
+    for (size_t i = n_sent; !st && i < t->n_sent; i++) st = crl_chat_add_image(&t->said, t->name[i], err);
     if (!st) st = crl_chat_add_text(&t->said, text->s, text->len, err);
     if (!st) st = crl_chat_add(&t->said, "assistant", err);
     if (!st) st = crl_chat_add_text(&t->said, g->text.s ? g->text.s : "", g->text.len, err);
@@ -183,22 +212,25 @@ static enum crl_status answer(struct talk *t, const struct crl_str *text, struct
                                         .n_stop = t->write.n_stop,
                                         .text = print_text,
                                         .interrupted = stopped };
-    size_t before = t->all.n, pos;
+    size_t before = t->all.n, n_sent = t->n_sent, pos, old = 0;
     enum crl_status st = crl_text_check(text->s, text->len, "the message", err);
 
     if (!st) st = add_message(t, text, err);
     pos = crl_session_pos(t->session);
+    while (old < t->n_sent && t->at[old] < pos) old++; /* what the cache holds needs no picture any more */
+    opt.picture = t->shown.v + old;
+    opt.n_picture = t->n_sent - old;
     crl_generated_fini(&t->last);
     catch (false);
     if (!st)
         st = crl_generate(t->engine, t->session, t->sampler, t->all.v + pos, t->all.n - pos, &opt, &t->last,
                           err);
     if (st || (t->last.end == CRL_END_INTERRUPTED && !t->last.ids.n)) {
-        take_back(t, before);
+        take_back(t, before, n_sent);
         if (!st && t->terminal) fputs("\n", stderr);
         return st;
     }
-    st = note_turn(t, text, err);
+    st = note_turn(t, text, n_sent, err);
     show_end(t);
     return st;
 }
@@ -213,6 +245,7 @@ static enum crl_status cmd_help(struct talk *t, const char *arg, struct crl_err 
     fputs("/help          this list\n"
           "/reset         forget the conversation\n"
           "/system TEXT   forget it and begin with this system message; without TEXT, with none\n"
+          "/image FILE    show a picture with the next message, before it or where it says <image>\n"
           "/save FILE     write the conversation as JSON messages\n"
           "/stats         speed, bytes and experts of the last answer\n"
           "/quit          leave; so does Ctrl-D\n"
@@ -238,6 +271,37 @@ static enum crl_status cmd_system(struct talk *t, const char *arg, struct crl_er
     return st ? st : start_over(t, err);
 }
 
+static enum crl_status cmd_image(struct talk *t, const char *arg, struct crl_err *err)
+{
+    char *name = crl_strdup(arg);
+    enum crl_status st = !*arg ? crl_fail(err, CRL_ERANGE, "/image needs the name of a file")
+                         : !name ? crl_fail(err, CRL_ENOMEM, "no memory for a name")
+                                 : crl_pictures_add(&t->shown, t->engine, arg, &t->picture.options, err);
+
+    if (st) crl_free(name);
+    else t->name[t->shown.n - 1] = name;
+    if (!st && t->terminal && !t->model.quiet)
+        fprintf(stderr, "%s: %zu tiles, %zu tokens\n", arg, crl_picture_tiles(t->shown.v[t->shown.n - 1]),
+                crl_picture_tokens(t->shown.v[t->shown.n - 1]));
+    return st;
+}
+
+/* The content of a message: its text, or a list of parts when there are pictures. */
+static json_t *content_json(const struct crl_msg *m)
+{
+    json_t *list;
+
+    if (m->n_part == 1) return json_stringn(m->parts[0].text, m->parts[0].len);
+    list = json_array();
+    for (size_t i = 0; i < m->n_part; i++) {
+        const struct crl_part *p = &m->parts[i];
+        json_array_append_new(list, p->kind == CRL_PART_IMAGE
+                                        ? json_pack("{s:s, s:{s:s}}", "type", "image_url", "image_url", "url", p->text)
+                                        : json_pack("{s:s, s:s%}", "type", "text", "text", p->text, p->len));
+    }
+    return list;
+}
+
 static enum crl_status cmd_save(struct talk *t, const char *arg, struct crl_err *err)
 {
     json_t *list = json_array(), *doc;
@@ -247,7 +311,7 @@ static enum crl_status cmd_save(struct talk *t, const char *arg, struct crl_err 
     for (size_t i = 0; i < t->said.n_msg; i++) {
         const struct crl_msg *m = &t->said.msgs[i];
         json_array_append_new(
-            list, json_pack("{s:s, s:s%}", "role", m->role, "content", m->parts[0].text, m->parts[0].len));
+            list, json_pack("{s:s, s:o}", "role", m->role, "content", content_json(m)));
     }
     doc = json_pack("{s:o}", "messages", list);
     text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
@@ -272,6 +336,7 @@ static const struct {
     enum crl_status (*run)(struct talk *t, const char *arg, struct crl_err *err); /* NULL: leave */
 } commands[] = {
     { "help", cmd_help },   { "reset", cmd_reset }, { "system", cmd_system }, { "save", cmd_save },
+    { "image", cmd_image },
     { "stats", cmd_stats }, { "quit", NULL },       { "exit", NULL },
 };
 
@@ -420,6 +485,8 @@ static void talk_fini(struct talk *t)
 {
     crl_generated_fini(&t->last);
     crl_chat_fini(&t->said);
+    forget_pictures(t, 0);
+    crl_pictures_fini(&t->shown);
     crl_ids_fini(&t->all);
     crl_routes_free(t->routes);
     crl_sampler_free(t->sampler);
@@ -438,7 +505,8 @@ static bool parse(struct talk *t, int argc, char **argv, int *code)
     while ((id = crl_cli_next(&c)) > 0) {
         bool good = true;
         *code = CRL_EXIT_MISUSED;
-        if (id >= CRL_WRITE_OPTION) good = crl_write_option(&t->write, &c, id);
+        if (id >= CRL_PICTURE_OPTION) good = crl_picture_option(&t->picture, &c, id);
+        else if (id >= CRL_WRITE_OPTION) good = crl_write_option(&t->write, &c, id);
         else if (id >= CRL_MODEL_OPTION) good = crl_model_option(&t->model, &c, id);
         else {
             t->system.len = 0;

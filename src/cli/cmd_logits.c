@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/model.h"
+#include "cli/picture.h"
 #include "cli/progress.h"
 
 #include <string.h>
@@ -19,6 +20,8 @@ static const struct crl_option options[] = {
     { "ids-file", "FILE", "read the ids from a file; - is standard input", IDS_FILE },
     { "piece", "N", "feed so many tokens at a time (default 64); the result does not depend on it",
       PIECE_SIZE },
+    { "image", "FILE", "a picture that takes the image tokens among the ids; may be repeated", CRL_PICTURE_IMAGE },
+    CRL_PICTURE_OPTIONS,
     { "output", "FILE.npy", "where to write: float32 [tokens, vocabulary], NumPy format 1.0", OUTPUT },
     { 0 },
 };
@@ -35,6 +38,7 @@ static const struct crl_usage usage = {
 
 struct args {
     struct crl_model_args model;
+    struct crl_picture_args picture;
     const char *ids, *ids_file, *output;
     size_t piece;
 };
@@ -43,6 +47,7 @@ static bool take(struct args *a, const struct crl_cli *c, int id)
 {
     unsigned long long n;
 
+    if (id >= CRL_PICTURE_OPTION) return crl_picture_option(&a->picture, c, id);
     if (id >= CRL_MODEL_OPTION) return crl_model_option(&a->model, c, id);
     switch (id) {
     case IDS:
@@ -140,8 +145,8 @@ static void to_little_endian(float *v, size_t n)
 }
 
 static enum crl_status write_rows(const struct args *a, struct crl_session *session,
-                                  const struct crl_ids *ids, uint32_t vocab, struct crl_out *out,
-                                  struct crl_err *err)
+                                  const struct crl_ids *ids, const float *const *rows, uint32_t vocab,
+                                  struct crl_out *out, struct crl_err *err)
 {
     size_t piece = a->piece < ids->n ? a->piece : ids->n, n_float;
     unsigned char head[NPY_HEADER];
@@ -156,7 +161,7 @@ static enum crl_status write_rows(const struct args *a, struct crl_session *sess
     for (size_t at = 0, n; at < ids->n && !st; at += n) {
         n = ids->n - at < piece ? ids->n - at : piece;
         if (crl_cli_interrupted()) st = crl_fail(err, CRL_EINTR, "interrupted");
-        if (!st) st = crl_session_feed_all(session, ids->v + at, n, logits, err);
+        if (!st) st = crl_session_feed_rows(session, ids->v + at, rows ? rows + at : NULL, n, logits, true, err);
         if (st) break;
         to_little_endian(logits, n * vocab);
         st = crl_out_write(out, sizeof head + (uint64_t)at * vocab * sizeof *logits, logits,
@@ -168,21 +173,43 @@ static enum crl_status write_rows(const struct args *a, struct crl_session *sess
     return st;
 }
 
+static bool goes_on(void *ctx)
+{
+    (void)ctx;
+    return !crl_cli_interrupted();
+}
+
+/* Open and encode the pictures; *rows is NULL when there are none. */
+static enum crl_status look(const struct args *a, struct crl_engine *e, const struct crl_ids *ids,
+                            struct crl_pictures *p, const float *const **rows, struct crl_err *err)
+{
+    enum crl_status st = crl_pictures_open(p, e, &a->picture, err);
+
+    *rows = NULL;
+    for (size_t i = 0; !st && i < p->n; i++) st = crl_picture_look(p->v[i], goes_on, NULL, err);
+    return st || !p->n ? st : crl_pictures_place(e, ids->v, ids->n, p->v, p->n, rows, err);
+}
+
 static enum crl_status work(const struct args *a, struct crl_engine *e, const struct crl_ids *ids,
                             struct crl_err *err)
 {
     struct crl_session *session = NULL;
     struct crl_engine_info info;
+    struct crl_pictures pictures = { NULL, 0, 0 };
+    const float *const *rows = NULL;
     struct crl_out *out = NULL;
     enum crl_status st;
 
     crl_engine_info(e, &info);
     st = crl_session_new(&session, e, a->model.ctx, err);
     if (!st) st = check_ids(ids, info.vocab, session, err);
+    if (!st) st = look(a, e, ids, &pictures, &rows, err);
     if (!st) st = crl_out_open(&out, a->output, err);
-    if (!st) st = write_rows(a, session, ids, info.vocab, out, err);
+    if (!st) st = write_rows(a, session, ids, rows, info.vocab, out, err);
     if (!st) st = crl_out_commit(out, err);
     crl_out_close(out);
+    crl_free((void *)(uintptr_t)rows);
+    crl_pictures_fini(&pictures);
     crl_session_free(session);
     return st;
 }

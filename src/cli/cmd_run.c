@@ -2,20 +2,22 @@
 #define _GNU_SOURCE
 #include "cli/commands.h"
 
+#include "cli/picture.h"
 #include "cli/write.h"
 #include "text/chat.h"
 
 #include <string.h>
 #include <unistd.h>
 
-enum { PROMPT = 1, PROMPT_FILE, RAW, SYSTEM, IMAGE, AS_JSON, STREAM };
+enum { PROMPT = 1, PROMPT_FILE, RAW, SYSTEM, AS_JSON, STREAM };
 
 static const struct crl_option options[] = {
     { "prompt", "TEXT", "the prompt (default: standard input, when that is no terminal)", PROMPT },
     { "prompt-file", "FILE", "read the prompt from a file; - is standard input", PROMPT_FILE },
     { "raw", NULL, "continue the text as it is, without the chat format", RAW },
     { "system", "TEXT", "a system message before the prompt", SYSTEM },
-    { "image", "FILE", "refused: this version reads no images", IMAGE },
+    CRL_PICTURE_IMAGE_OPTION,
+    CRL_PICTURE_OPTIONS,
     CRL_WRITE_OPTIONS,
     { "json", NULL, "print one JSON object with the text and the facts", AS_JSON },
     { "stream", NULL, "with --json: an object per piece of text first, one per line", STREAM },
@@ -27,7 +29,8 @@ static const struct crl_usage usage = {
     .operands = "MODEL",
     .about = "Answer a prompt. MODEL is a .crl file or a checkpoint folder. Models with a chat format get "
              "the prompt as\n"
-             "a user's message, others continue it.",
+             "a user's message, others continue it. Pictures come before the prompt, or where it says <image>, in\n"
+             "their order.",
     .option = options,
     .more = crl_model_options,
 };
@@ -36,11 +39,13 @@ struct args {
     struct crl_model_args model;
     struct crl_write_args write;
     const char *prompt, *prompt_file, *system;
-    bool raw, image, json, stream;
+    struct crl_picture_args picture;
+    bool raw, json, stream;
 };
 
 static bool take(struct args *a, const struct crl_cli *c, int id)
 {
+    if (id >= CRL_PICTURE_OPTION) return crl_picture_option(&a->picture, c, id);
     if (id >= CRL_WRITE_OPTION) return crl_write_option(&a->write, c, id);
     if (id >= CRL_MODEL_OPTION) return crl_model_option(&a->model, c, id);
     switch (id) {
@@ -55,9 +60,6 @@ static bool take(struct args *a, const struct crl_cli *c, int id)
         break;
     case SYSTEM:
         a->system = c->value;
-        break;
-    case IMAGE:
-        a->image = true;
         break;
     case AS_JSON:
         a->json = true;
@@ -115,8 +117,9 @@ static enum crl_status read_prompt(const struct args *a, struct crl_str *text, s
     return st;
 }
 
+/* A user's message with its pictures. */
 static enum crl_status chat_ids(const struct args *a, const struct crl_engine *e, const struct crl_str *text,
-                                struct crl_ids *ids, struct crl_err *err)
+                                const struct crl_pictures *pictures, struct crl_ids *ids, struct crl_err *err)
 {
     struct crl_chat chat = { .open_reply = true };
     struct crl_prompt prompt = { 0 };
@@ -127,32 +130,48 @@ static enum crl_status chat_ids(const struct args *a, const struct crl_engine *e
         if (!st) st = crl_chat_add_text(&chat, a->system, strlen(a->system), err);
     }
     if (!st) st = crl_chat_add(&chat, "user", err);
-    if (!st) st = crl_chat_add_text(&chat, text->s, text->len, err);
+    if (!st) st = crl_chat_add_marked(&chat, text->s, text->len, pictures->n, err);
     if (!st) st = crl_chat_ids(&chat, crl_engine_tok(e), &prompt, err);
+    if (!st) st = crl_pictures_expand(&prompt, pictures->v, pictures->n, ids, err);
     crl_chat_fini(&chat);
-    if (st) {
-        crl_prompt_fini(&prompt);
-        return st;
-    }
-    *ids = prompt.ids;
-    prompt.ids = (struct crl_ids){ NULL, 0, 0 };
     crl_prompt_fini(&prompt);
-    return CRL_OK;
+    return st;
 }
 
-static enum crl_status prompt_ids(const struct args *a, const struct crl_engine *e,
-                                  const struct crl_str *text, struct crl_ids *ids, struct crl_err *err)
+/* Text without a chat format: its pieces and pictures one behind the other. */
+static enum crl_status raw_ids(const struct crl_tok *tok, const struct crl_str *text,
+                               const struct crl_pictures *pictures, struct crl_ids *ids, struct crl_err *err)
+{
+    struct crl_chat chat = { .n_msg = 0 };
+    unsigned flags = crl_tok_bos(tok) >= 0 ? CRL_TOK_BOS : CRL_TOK_PLAIN;
+    size_t next = 0;
+    enum crl_status st;
+
+    if (!pictures->n) return crl_tok_encode(tok, text->s, text->len, flags, ids, err);
+    st = crl_chat_add(&chat, "text", err);
+    if (!st) st = crl_chat_add_marked(&chat, text->s, text->len, pictures->n, err);
+    if (!st && flags == CRL_TOK_BOS) st = crl_ids_add(ids, crl_tok_bos(tok), err);
+    for (size_t i = 0; !st && i < chat.msgs[0].n_part; i++) {
+        const struct crl_part *p = &chat.msgs[0].parts[i];
+        if (p->kind == CRL_PART_TEXT) st = crl_tok_encode(tok, p->text, p->len, CRL_TOK_PLAIN, ids, err);
+        else st = crl_picture_append(pictures->v[next++], ids, err);
+    }
+    crl_chat_fini(&chat);
+    return st;
+}
+
+static enum crl_status prompt_ids(const struct args *a, const struct crl_engine *e, const struct crl_str *text,
+                                  const struct crl_pictures *pictures, struct crl_ids *ids, struct crl_err *err)
 {
     const struct crl_tok *tok = crl_engine_tok(e);
 
     if (!tok) return crl_fail(err, CRL_ENOENT, "%s has no tokenizer", a->model.path);
-    if (!a->raw && crl_model_chats(e)) return chat_ids(a, e, text, ids, err);
+    if (!a->raw && crl_model_chats(e)) return chat_ids(a, e, text, pictures, ids, err);
     if (a->system)
         return crl_fail(err, CRL_EUNSUPPORTED, "%s has no chat format, so no system message", a->model.path);
     if (!a->raw && !a->model.quiet)
         crl_cli_note(&usage, "%s has no chat format: the text is continued", a->model.path);
-    return crl_tok_encode(tok, text->s, text->len, crl_tok_bos(tok) >= 0 ? CRL_TOK_BOS : CRL_TOK_PLAIN, ids,
-                          err);
+    return raw_ids(tok, text, pictures, ids, err);
 }
 
 /* --- output --------------------------------------------------------------------------------------------- */
@@ -195,11 +214,14 @@ static int report(const struct args *a, const struct crl_engine *e, const struct
     return code;
 }
 
-static int answer(const struct args *a, struct crl_engine *e, const struct crl_ids *ids)
+static int answer(const struct args *a, struct crl_engine *e, const struct crl_ids *ids,
+                  const struct crl_pictures *pictures)
 {
     struct crl_generate_options opt = { .max_tokens = a->write.max_tokens,
                                         .stop = a->write.stop,
                                         .n_stop = a->write.n_stop,
+                                        .picture = pictures->v,
+                                        .n_picture = pictures->n,
                                         .text = print_text,
                                         .interrupted = stopped,
                                         .ctx = (void *)a };
@@ -235,20 +257,22 @@ static int run(int argc, char **argv)
     struct crl_engine *e = NULL;
     struct crl_str text = { NULL, 0, 0 };
     struct crl_ids ids = { NULL, 0, 0 };
+    struct crl_pictures pictures = { NULL, 0, 0 };
     struct crl_err err = { "" };
     enum crl_status st;
     int code;
 
     if (!parse(&a, argc, argv, &code)) return code;
-    st = a.image ? crl_fail(&err, CRL_EUNSUPPORTED, "this version reads no images")
-                 : read_prompt(&a, &text, &err);
+    st = read_prompt(&a, &text, &err);
     if (!st) {
         crl_cli_catch_interrupt();
         st = crl_model_open(&e, &usage, &a.model, &err);
     }
-    if (!st) st = prompt_ids(&a, e, &text, &ids, &err);
-    code = st ? crl_cli_fail(&usage, st, &err) : answer(&a, e, &ids);
+    if (!st) st = crl_pictures_open(&pictures, e, &a.picture, &err);
+    if (!st) st = prompt_ids(&a, e, &text, &pictures, &ids, &err);
+    code = st ? crl_cli_fail(&usage, st, &err) : answer(&a, e, &ids, &pictures);
     crl_ids_fini(&ids);
+    crl_pictures_fini(&pictures);
     crl_str_fini(&text);
     crl_engine_close(e);
     return code;

@@ -1,5 +1,6 @@
 bin_PROGRAMS += corral
-corral_SOURCES = %D%/main.c %D%/cli.c %D%/cli.h %D%/commands.h %D%/model.c %D%/model.h %D%/place.c %D%/place.h %D%/progress.c %D%/progress.h \
+corral_SOURCES = %D%/main.c %D%/cli.c %D%/cli.h %D%/commands.h %D%/model.c %D%/model.h %D%/picture.c %D%/picture.h %D%/place.c %D%/place.h \
+    %D%/progress.c %D%/progress.h \
     %D%/show.c %D%/show.h %D%/write.c %D%/write.h %D%/cmd_bench.c %D%/cmd_chat.c %D%/cmd_convert.c %D%/cmd_eval.c \
     %D%/cmd_export.c %D%/cmd_info.c %D%/cmd_logits.c %D%/cmd_doctor.c %D%/cmd_plan.c %D%/cmd_run.c %D%/cmd_tokenize.c %D%/cmd_verify.c
 corral_SOURCES += %D%/cmd_calibrate.c

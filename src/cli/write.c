@@ -120,6 +120,9 @@ void crl_write_stats(const struct crl_engine *engine, const struct crl_generated
 
     crl_engine_info(engine, &info);
     fflush(stdout);
+    if (g->n_tile)
+        fprintf(stderr, "pictures  %zu tiles in %.3f s, %.3f s each\n", g->n_tile, g->look_s,
+                g->look_s / (double)g->n_tile);
     fprintf(stderr, "prefill   %zu tokens in %.3f s, %.2f tokens/s\n", g->n_prompt, g->prefill_s,
             crl_generated_prefill_rate(g));
     fprintf(stderr, "decode    %zu tokens in %.3f s, %.2f tokens/s; %zu chosen, end: %s\n", g->n_decoded,
@@ -180,7 +183,7 @@ json_t *crl_write_json(const struct crl_engine *engine, const struct crl_generat
 
     crl_engine_info(engine, &info);
     return json_pack("{s:s%, s:s, s:o, s:i, s:o, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o, s:s, s:s, s:i, s:o, "
-                     "s:o, s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:i, s:f, s:o}",
                      "text", g->text.s ? g->text.s : "", g->text.len, "end", crl_end_name(g->end), "stop",
                      stop ? json_string(stop) : json_null(), "prompt_tokens", (int)g->n_prompt, "ids",
                      ids_json(&g->ids), "tokens", (int)g->ids.n, "decoded_tokens", (int)g->n_decoded,
@@ -190,5 +193,6 @@ json_t *crl_write_json(const struct crl_engine *engine, const struct crl_generat
                      routes ? experts_json(routes) : json_null(), "recipe", info.recipe, "isa", info.isa,
                      "threads", (int)info.threads, "temperature", short_real(sampling->temperature), "top_p",
                      short_real(sampling->top_p), "top_k", json_integer(sampling->top_k), "seed",
-                     json_integer((json_int_t)sampling->seed), "placement", crl_place_json(engine));
+                     json_integer((json_int_t)sampling->seed), "tiles", (int)g->n_tile, "look_s", g->look_s,
+                     "placement", crl_place_json(engine));
 }

@@ -373,7 +373,7 @@ enum crl_status crl_pictures_place(const struct crl_engine *engine, const int32_
     return CRL_OK;
 }
 
-static enum crl_status add_picture(const struct crl_picture *p, struct crl_ids *ids, struct crl_err *err)
+enum crl_status crl_picture_append(const struct crl_picture *p, struct crl_ids *ids, struct crl_err *err)
 {
     size_t n = crl_picture_tokens(p);
     int32_t *block = crl_alloc(n, sizeof *block);
@@ -395,7 +395,7 @@ enum crl_status crl_pictures_expand(const struct crl_prompt *prompt, struct crl_
                         prompt->n_image == 1 ? "" : "s", n_picture, n_picture == 1 ? "is" : "are");
     for (size_t i = 0; !st && i < prompt->ids.n; i++) {
         bool here = next < n_picture && prompt->images[next].pos == i;
-        st = here ? add_picture(picture[next++], ids, err) : crl_ids_add(ids, prompt->ids.v[i], err);
+        st = here ? crl_picture_append(picture[next++], ids, err) : crl_ids_add(ids, prompt->ids.v[i], err);
     }
     return st;
 }

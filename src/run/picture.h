@@ -53,6 +53,9 @@ enum crl_status crl_pictures_place(const struct crl_engine *engine, const int32_
                                    struct crl_picture *const *picture, size_t n_picture, const float *const **rows,
                                    struct crl_err *err);
 
+/* Append the tokens of a picture. */
+enum crl_status crl_picture_append(const struct crl_picture *p, struct crl_ids *ids, struct crl_err *err);
+
 /* Append the prompt's ids with the tokens of picture i in the place of its image i. CRL_ERANGE when the numbers
  * differ. */
 enum crl_status crl_pictures_expand(const struct crl_prompt *prompt, struct crl_picture *const *picture,

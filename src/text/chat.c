@@ -77,6 +77,38 @@ enum crl_status crl_chat_add_image(struct crl_chat *chat, const char *source, st
     return add_part(chat, CRL_PART_IMAGE, source, source ? strlen(source) : 0, err);
 }
 
+/* The next mark in text[len], NULL when there is none. */
+static const char *find_mark(const char *text, size_t len)
+{
+    size_t n = strlen(CRL_CHAT_IMAGE_MARK);
+
+    for (size_t i = 0; i + n <= len; i++)
+        if (!memcmp(text + i, CRL_CHAT_IMAGE_MARK, n)) return text + i;
+    return NULL;
+}
+
+enum crl_status crl_chat_add_marked(struct crl_chat *chat, const char *text, size_t len, size_t n_image,
+                                    struct crl_err *err)
+{
+    size_t n_mark = 0, n = strlen(CRL_CHAT_IMAGE_MARK);
+    const char *end = text + len, *mark;
+    enum crl_status st = CRL_OK;
+
+    if (!n_image) return crl_chat_add_text(chat, text, len, err);
+    for (const char *p = text; (mark = find_mark(p, (size_t)(end - p))); p = mark + n) n_mark++;
+    if (n_mark && n_mark != n_image)
+        return crl_fail(err, CRL_ERANGE, "the text has %zu times " CRL_CHAT_IMAGE_MARK ", but there %s %zu picture%s", n_mark,
+                        n_image == 1 ? "is" : "are", n_image, n_image == 1 ? "" : "s");
+    for (size_t i = 0; !st && !n_mark && i < n_image; i++) st = crl_chat_add_image(chat, NULL, err);
+    while (!st && n_mark && (mark = find_mark(text, (size_t)(end - text)))) {
+        if (mark > text) st = crl_chat_add_text(chat, text, (size_t)(mark - text), err);
+        if (!st) st = crl_chat_add_image(chat, NULL, err);
+        text = mark + n;
+    }
+    if (!st && text < end) st = crl_chat_add_text(chat, text, (size_t)(end - text), err);
+    return st;
+}
+
 /* ---- reading JSON ---- */
 
 static enum crl_status read_part(struct crl_chat *chat, const json_t *part, struct crl_err *err)

@@ -51,6 +51,12 @@ enum crl_status crl_chat_add(struct crl_chat *chat, const char *role, struct crl
 enum crl_status crl_chat_add_text(struct crl_chat *chat, const char *text, size_t len, struct crl_err *err);
 enum crl_status crl_chat_add_image(struct crl_chat *chat, const char *source, struct crl_err *err);
 
+/* Add text in which every "<image>" stands for one of n_image images; when it has none, the images come before it. With
+ * n_image 0 the text is plain text, whatever it says. CRL_ERANGE when the numbers differ. */
+#define CRL_CHAT_IMAGE_MARK "<image>"
+enum crl_status crl_chat_add_marked(struct crl_chat *chat, const char *text, size_t len, size_t n_image,
+                                    struct crl_err *err);
+
 /* Read a conversation from a list of messages as the OpenAI interface writes them, or from an object with the
  * keys messages, tools, custom_tools (goes before tools), tools_in_user_message (true), add_generation_prompt
  * (true). Parts of type text, image, image_url. The role "developer" is read as "system". *chat must be
