@@ -12,6 +12,7 @@ UNIT_TESTS += tests/unit/test_sampler tests/unit/test_generate
 UNIT_TESTS += tests/unit/test_bench
 UNIT_TESTS += tests/unit/test_metrics tests/unit/test_items tests/unit/test_history
 UNIT_TESTS += tests/unit/test_result tests/unit/test_likelihood
+UNIT_TESTS += tests/unit/test_vision
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
@@ -62,6 +63,10 @@ endif
 %C%_unit_test_chat_SOURCES = %D%/unit/test_chat.c
 %C%_unit_test_chat_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_chat_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
+
+%C%_unit_test_vision_SOURCES = %D%/unit/test_vision.c
+%C%_unit_test_vision_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_vision_LDADD = $(CORRAL_LIBS) $(CMOCKA_LIBS) $(LIBRARIES_USED)
 
 %C%_unit_test_bench_SOURCES = %D%/unit/test_bench.c
 %C%_unit_test_bench_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -22,6 +22,9 @@ FUZZERS += %D%/fuzz_reference
 FUZZERS += %D%/fuzz_pack
 %C%_fuzz_pack_LDADD = $(FUZZ_LIBS)
 
+FUZZERS += %D%/fuzz_image
+%C%_fuzz_image_LDADD = $(FUZZ_LIBS)
+
 check_PROGRAMS += $(FUZZERS)
 dist_check_SCRIPTS += %D%/replay_all.sh
 EXTRA_DIST += %D%/corpus

@@ -6,3 +6,7 @@ EXTRA_DIST += %D%/bias.mut %D%/gate_up.mut %D%/kv_head.mut %D%/nope_norm.mut %D%
 if !SANITIZE
 TESTS += %D%/run.sh
 endif
+EXTRA_DIST += %D%/vision_class_first.mut %D%/vision_global_padded.mut %D%/vision_one_gelu.mut
+EXTRA_DIST += %D%/vision_order.mut %D%/vision_patch_order.mut %D%/vision_post_norm.mut %D%/vision_resize.mut
+EXTRA_DIST += %D%/vision_rope_axes.mut %D%/vision_rope_zero.mut %D%/vision_shuffle.mut %D%/vision_tanh.mut
+EXTRA_DIST += %D%/vision_tile_order.mut %D%/vision_values.mut

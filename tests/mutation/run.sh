@@ -7,6 +7,7 @@
 #   file: src/model/forward.c
 #   case: A H                        golden cases, each of which must notice it,
 #   same: S                          or each of which must agree all the same: the change is no mistake
+#   golden: tests/golden_vision.c tests/golden/vision    another golden test and its data
 #   --- text                         lines that occur exactly once in the file
 #   ...
 #   --- instead
@@ -17,10 +18,9 @@
 # take the place of the right ones. The control is the same without the change, and must pass.
 #
 # usage: run.sh [NAME...]; the makefile gives CC, CPPFLAGS, CFLAGS, LDFLAGS, LIBTOOL, LIBS and GOLDEN, the source of the
-# golden test, which is run as `program --quick FOLDER CASE` and exits 0 when the case agrees and 1 when it does not.
+# usual golden test. A golden test is run as `program --quick FOLDER CASE` and exits 0 when the case agrees and 1 when it does not.
 set -u
 here=$srcdir/tests/mutation
-data=$srcdir/tests/golden/model
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/mutation.XXXXXX") || exit 99
 trap 'rm -rf "$tmp"' EXIT
 bad=0
@@ -63,25 +63,30 @@ build() # program, sources...
         $CC $CPPFLAGS $CFLAGS -O1 -w -c -o "$source.o" "$source" || return 1
         objects="$objects $source.o"
     done
-    $LIBTOOL --silent --tag=CC --mode=link $CC $CFLAGS $LDFLAGS -o "$program" "$tmp/golden.o" $objects $LIBS
+    $LIBTOOL --silent --tag=CC --mode=link $CC $CFLAGS $LDFLAGS -o "$program" "$golden" $objects $LIBS
 }
 
 # 0 agrees, 1 differs; anything else (a crash, a message about usage) says nothing about the mistake
 agrees() { "$1" --quick "$data" "$2" >"$tmp/out" 2>&1; }
 
-$CC $CPPFLAGS $CFLAGS -O1 -w -c -o "$tmp/golden.o" "$srcdir/$GOLDEN" || { echo "the golden test does not compile"; exit 1; }
-
 controls=
+wanted=$*
 for mut in "$here"/*.mut; do
     name=$(basename "$mut" .mut)
-    case " ${*:-$name} " in *" $name "*) ;; *) continue ;; esac
+    case " ${wanted:-$name} " in *" $name "*) ;; *) continue ;; esac
     n=$((n + 1))
     files=$(field file "$mut")
     cases=$(field case "$mut")
     same=$(field same "$mut")
     [ -n "$files" ] && [ -n "$cases$same" ] || { complain "$name: names no file or no case"; continue; }
 
-    id=$(echo $files | tr ' /' '+_')
+    set -- $(field golden "$mut") $GOLDEN tests/golden/model
+    data=$srcdir/$2
+    golden=$tmp/$(basename "$1" .c).o
+    [ -f "$golden" ] || $CC $CPPFLAGS $CFLAGS -O1 -w -c -o "$golden" "$srcdir/$1" ||
+        { complain "$1 does not compile"; continue; }
+
+    id=$(echo $files $(basename "$1" .c) | tr ' /' '+_')
     control=$tmp/control-$id
     sources=
     mutated=
