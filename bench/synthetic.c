@@ -95,6 +95,18 @@ enum crl_status crl_synthetic_config(struct crl_config *cfg, const char *name, u
     return crl_config_check(cfg, err);
 }
 
+enum crl_status crl_synthetic_see(struct crl_config *cfg, struct crl_err *err)
+{
+    cfg->multimodal = true;
+    cfg->vision = (struct crl_vision_config){ .n_layer = 34, .n_head = 16, .d_model = 1408, .d_ff = 5632, .d_out = 4096,
+                                              .image = 336, .patch = 14, .shuffle = 2, .rope_theta = 10000 };
+    if (cfg->d_model < 1024)
+        cfg->vision = (struct crl_vision_config){ .n_layer = 2, .n_head = 2, .d_model = 32, .d_ff = 128, .d_out = 48,
+                                                  .image = 16, .patch = 2, .shuffle = 2, .rope_theta = 10000 };
+    if (cfg->image_token < 0) cfg->image_token = (int32_t)cfg->vocab - 1;
+    return crl_config_check(cfg, err);
+}
+
 uint32_t crl_synthetic_layers(const char *name)
 {
     struct crl_config cfg;

@@ -16,6 +16,9 @@
 enum crl_status crl_synthetic_config(struct crl_config *cfg, const char *name, uint32_t n_layer,
                                      struct crl_err *err);
 
+/* Give it the released vision tower, or to a tiny model a tiny one. */
+enum crl_status crl_synthetic_see(struct crl_config *cfg, struct crl_err *err);
+
 /* Layers of the real model of that name. */
 uint32_t crl_synthetic_layers(const char *name);
 

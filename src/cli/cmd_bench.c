@@ -4,6 +4,7 @@
 #include "bench/bench.h"
 #include "bench/kernels.h"
 #include "bench/synthetic.h"
+#include "bench/vision.h"
 #include "cli/model.h"
 #include "cli/progress.h"
 #include "cli/show.h"
@@ -11,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, KV, REPEAT, KERNELS, THREADS, ISA, NUMA,
-    TOPOLOGY, AS_JSON, QUIET };
+enum { SYNTHETIC = 1, LAYERS, RECIPE, TENSOR, PREFILL, DECODE, DECODE_AT, KV, REPEAT, KERNELS, VISION, IMAGE, THREADS,
+    ISA, NUMA, TOPOLOGY, AS_JSON, QUIET };
 
 static const struct crl_option options[] = {
     { "synthetic", "NAME", "made-up weights of the real shapes: scout, maverick, or tiny", SYNTHETIC },
@@ -25,6 +26,8 @@ static const struct crl_option options[] = {
     { "repeat", "R", "repetitions of each run (default 5)", REPEAT },
     { "kv", "TYPE", "key/value cache: f32, bf16 or int8 (default: as the recipe has it)", KV },
     { "kernels", NULL, "list the speed of every kernel alone, on one thread", KERNELS },
+    { "vision", "N", "instead: the vision tower on N tiles (1 is usual, 17 a large picture)", VISION },
+    { "image", "FILE", "instead: these pictures in one prompt (repeatable)", IMAGE },
     { "threads", "N", "threads (default: one per usable core)", THREADS },
     { "isa", "LEVEL",
       "no instructions above this level: scalar; avx2, avx512, avx512vnni, avx512bf16, amx; neon, dotprod, i8mm", ISA },
@@ -43,6 +46,7 @@ static const struct crl_usage usage = {
     .option = options,
 };
 
+#define IMAGES_MOST 16
 #define LAYERS_MOST 16 /* entries of --layers */
 #define TOKENS_MOST 1048576
 #define REPEAT_MOST 100
@@ -52,6 +56,8 @@ static const struct crl_usage usage = {
 struct args {
     const char *model, *synthetic, *recipe, *isa, *numa, *topology;
     const char *tensor[CRL_RECIPE_OVERRIDES];
+    const char *image[IMAGES_MOST];
+    size_t n_image, tiles; /* tiles 0: the text model is measured */
     size_t n_tensor;
     uint32_t layers[LAYERS_MOST];
     size_t n_layers;
@@ -138,6 +144,14 @@ static bool parse_option(struct args *a, const struct crl_cli *c, int id, int *c
     case TOPOLOGY: a->topology = c->value; return true;
     case KV: return crl_cli_kv(c, &a->kv);
     case KERNELS: a->kernels = true; return true;
+    case VISION: return number(c, "vision", 1, CRL_TILES_MAX, &a->tiles);
+    case IMAGE:
+        if (a->n_image == IMAGES_MOST) {
+            crl_cli_misused(&usage, "more than %d options --image", IMAGES_MOST);
+            return false;
+        }
+        a->image[a->n_image++] = c->value;
+        return true;
     case AS_JSON: a->json = true; return true;
     default: a->quiet = true; return true;
     }
@@ -401,6 +415,7 @@ static enum crl_status open_synthetic(struct args *a, uint32_t n_layer, const st
     enum crl_status st = cfg ? CRL_OK : crl_fail(err, CRL_ENOMEM, "no memory for a configuration");
 
     if (!st) st = crl_synthetic_config(cfg, a->synthetic, n_layer, err);
+    if (!st && (a->tiles || a->n_image)) st = crl_synthetic_see(cfg, err);
     if (!st) st = crl_recipe_parse(&recipe, a->recipe, a->tensor, a->n_tensor, err);
     if (!st) st = crl_team_new(&team, a->threads, true, err);
     if (!st) st = check_memory(a, cfg, &recipe, crl_team_size(team), err);
@@ -498,6 +513,72 @@ static int run_model(struct args *a)
     return code;
 }
 
+/* --- pictures ---------------------------------------------------------------------------------------------------- */
+
+static int show_tower(const struct args *a, const struct crl_vision_speed *s)
+{
+    char t[CRL_CLI_TEXT], u[CRL_CLI_TEXT];
+
+    if (a->json)
+        return crl_cli_json(&usage, json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "tiles",
+                                              (json_int_t)s->tiles, "tile_s", crl_show_real(s->tile_s.median), "linear_s",
+                                              crl_show_real(s->linear_s), "attention_s", crl_show_real(s->attention_s),
+                                              "other_s", crl_show_real(s->other_s), "int8_ops", crl_show_real(s->int8_ops),
+                                              "f32_ops", crl_show_real(s->f32_ops), "spread",
+                                              crl_show_real(s->tile_s.spread), "fraction_of_peak",
+                                              crl_show_real(s->fraction), "buffer_bytes", (json_int_t)s->buffer_bytes,
+                                              "row_bytes", (json_int_t)s->row_bytes));
+    printf("vision tower, %zu tile%s, %u runs: %.3f s per tile (spread %.1f%%), %.3f s in all\n", s->tiles,
+           s->tiles == 1 ? "" : "s", s->repeat, s->tile_s.median, 100 * s->tile_s.spread,
+           s->tile_s.median * (double)s->tiles);
+    printf("products     %.3f s, %.1f%% of the peak (int8 %.3f TOPS, float %.3f TFLOPS)\n", s->linear_s,
+           100 * s->fraction, 1e-12 * s->int8.median, 1e-12 * s->f32.median);
+    printf("attention    %.3f s\nother        %.3f s\n", s->attention_s, s->other_s);
+    printf("buffers      %s; %s for the rows of all tiles\n", crl_cli_bytes(t, (double)s->buffer_bytes),
+           crl_cli_bytes(u, (double)s->row_bytes));
+    return CRL_EXIT_DONE;
+}
+
+static int show_pictures(const struct args *a, const struct crl_prompt_speed *s)
+{
+    if (a->json)
+        return crl_cli_json(&usage, json_pack("{s:I, s:I, s:I, s:o, s:o, s:o}", "pictures", (json_int_t)s->pictures,
+                                              "tiles", (json_int_t)s->tiles, "tokens", (json_int_t)s->tokens, "decode_s",
+                                              crl_show_real(s->decode_s), "look_s", crl_show_real(s->look_s), "feed_s",
+                                              crl_show_real(s->feed_s)));
+    printf("%zu pictures, %zu tiles, %zu tokens: files %.3f s, tower %.3f s (%.3f s per tile), text model %.3f s "
+           "(%.1f tokens/s)\n",
+           s->pictures, s->tiles, s->tokens, s->decode_s, s->look_s, s->look_s / (double)s->tiles, s->feed_s,
+           (double)s->tokens / s->feed_s);
+    return CRL_EXIT_DONE;
+}
+
+static int run_vision(struct args *a)
+{
+    struct crl_engine_options eo = { .threads = a->threads, .isa = a->isa, .numa = a->numa, .topology = a->topology };
+    struct crl_vision_speed tower;
+    struct crl_prompt_speed prompt;
+    struct crl_engine *engine = NULL;
+    struct crl_err err = { "" };
+    unsigned mask = CRL_LEVEL_ALL;
+    enum crl_status st = a->isa ? crl_simd_mask(&mask, a->isa, &err) : CRL_OK;
+    int code;
+
+    crl_progress_init(&a->progress, "runs", a->quiet);
+    if (!st)
+        st = a->synthetic ? open_synthetic(a, a->layers[0], &eo, &engine, &err)
+                          : crl_engine_open(&engine, a->model, &eo, &err);
+    crl_progress_end(&a->progress);
+    if (!st && !crl_engine_eyes(engine)) st = crl_fail(&err, CRL_EUNSUPPORTED, "%s: has no vision tower", a->model);
+    if (!st && a->tiles) st = crl_bench_tower(&tower, engine, a->tiles, a->bench.repeat, mask, &err);
+    if (!st && a->n_image) st = crl_bench_pictures(&prompt, engine, a->image, a->n_image, &err);
+    code = st ? crl_cli_fail(&usage, st, &err) : CRL_EXIT_DONE;
+    if (!code && a->tiles) code = show_tower(a, &tower);
+    if (!code && a->n_image) code = show_pictures(a, &prompt);
+    crl_engine_close(engine);
+    return code;
+}
+
 static json_t *kernels_json(const struct crl_kernel_speed *k, size_t n)
 {
     json_t *list = json_array();
@@ -554,7 +635,7 @@ static int run(int argc, char **argv)
 
     if (!parse(&a, argc, argv, &code)) return code;
     crl_cli_catch_interrupt();
-    return a.kernels ? run_kernels(&a) : run_model(&a);
+    return a.kernels ? run_kernels(&a) : a.tiles || a.n_image ? run_vision(&a) : run_model(&a);
 }
 
 const struct crl_command crl_cmd_bench = { "bench", "measure speed against the limits of the machine", run };

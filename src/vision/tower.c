@@ -11,6 +11,8 @@
 #define NORM_EPS 1e-5f /* fixed in the reference, whatever norm_eps says */
 #define QUERY_ROWS 64  /* queries of one attention step */
 #define GROUP_MOST 4
+#define BLOCK_BYTES ((size_t)256 << 10) /* of the codes of rows that pass all panels together */
+#define BLOCK_LEAST 32                  /* such rows */
 
 /* A matrix as one memory node sees it: the panels [lo, hi) are the node's own to compute. */
 struct stripe {
@@ -323,14 +325,31 @@ static void quantise(const struct crl_tower *t, const struct rows *x, size_t i, 
     if (w->mat.format == CRL_Q4) t->kern->act_row(&x->coarse, i, x->x + i * x->stride, k);
 }
 
-/* y[i][..] = x[i] . w for rows i < m and the panels [lo, hi) of w. */
-static void multiply(const struct crl_tower *t, float *y, size_t y_stride, const struct rows *x, size_t m,
+/* y[i][..] = x[i] . w for rows i from `first` to first + m and the panels [lo, hi) of w. */
+static void multiply(const struct crl_tower *t, float *y, size_t y_stride, const struct rows *x, size_t first, size_t m,
                      const struct crl_mat *w, size_t lo, size_t hi)
 {
+    struct crl_act a = w->format == CRL_Q8 ? x->fine : x->coarse;
+
     if (lo >= hi) return;
-    if (w->format == CRL_BF16) t->kern->gemm_bf16(y, y_stride, x->x, x->stride, m, w, lo, hi);
-    else if (w->format == CRL_Q8) t->kern->gemm_q8(y, y_stride, &x->fine, m, w, lo, hi);
-    else t->kern->gemm_q4(y, y_stride, &x->coarse, m, w, lo, hi);
+    y += first * y_stride;
+    if (w->format == CRL_BF16) {
+        t->kern->gemm_bf16(y, y_stride, x->x + first * x->stride, x->stride, m, w, lo, hi);
+        return;
+    }
+    a.q += first * a.k_pad;
+    a.scale += first * a.n_span;
+    a.bias += first * (a.k_pad / CRL_BLOCK);
+    (w->format == CRL_Q8 ? t->kern->gemm_q8 : t->kern->gemm_q4)(y, y_stride, &a, m, w, lo, hi);
+}
+
+/* Rows of a block: its codes stay in the second level cache while all panels pass, and so does what the panels made
+ * until the bias is added. */
+static size_t block_rows(const struct rows *x)
+{
+    size_t n = BLOCK_BYTES / (x->stride * sizeof(int8_t));
+
+    return n < BLOCK_LEAST ? BLOCK_LEAST : n;
 }
 
 /* Rows of x become rows of k inputs. */
@@ -359,9 +378,12 @@ static void linear(struct crl_tower *t, const struct crl_member *me, float *y, s
     size_t lo, hi, first, end;
 
     own_panels(me, w, &lo, &hi, &first, &end);
-    multiply(t, y, y_stride, x, m, &w->mat, lo, hi);
-    for (size_t i = 0; bias && i < m; i++)
-        for (size_t j = first; j < end; j++) y[i * y_stride + j] += bias[j];
+    for (size_t r = 0, n, each = block_rows(x); r < m; r += n) {
+        n = m - r < each ? m - r : each;
+        multiply(t, y, y_stride, x, r, n, &w->mat, lo, hi);
+        for (size_t i = r; bias && i < r + n; i++)
+            for (size_t j = first; j < end; j++) y[i * y_stride + j] += bias[j];
+    }
 }
 
 /* h += x . w + bias */
@@ -371,9 +393,12 @@ static void add_linear(struct crl_tower *t, const struct crl_member *me, const s
     size_t d = t->cfg.d_model, m = t->n * t->n_tok, lo, hi, first, end;
 
     own_panels(me, w, &lo, &hi, &first, &end);
-    multiply(t, t->v, t->wide, x, m, &w->mat, lo, hi);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = first; j < end; j++) t->h[i * d + j] += t->v[i * t->wide + j] + bias[j];
+    for (size_t r = 0, n, each = block_rows(x); r < m; r += n) {
+        n = m - r < each ? m - r : each;
+        multiply(t, t->v, t->wide, x, r, n, &w->mat, lo, hi);
+        for (size_t i = r; i < r + n; i++)
+            for (size_t j = first; j < end; j++) t->h[i * d + j] += t->v[i * t->wide + j] + bias[j];
+    }
     join(t, me, LINEAR);
 }
 
