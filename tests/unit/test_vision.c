@@ -356,9 +356,9 @@ static void every_orientation_is_the_one_of_exif(void **state)
 /* Alpha is dropped, grey and palettes expanded, 16 bits cut to 8: first pixels of files whose content is known. */
 static void colours_become_rgb(void **state)
 {
-    static const char *const names[] = { "rgb.png",  "rgba.png", "grey.png",  "grey16.png",      "grey_alpha.png", "palette.png",
-                                         "bits1.png", "one.png",  "rgb.jpg",   "progressive.jpg", "grey.jpg",       "cmyk.jpg",
-                                         "rgb.bmp",   "palette.bmp", "sub444.jpg" };
+    static const char *const names[] = { "rgb.png",     "rgba.png", "grey.png", "grey16.png", "grey_alpha.png",
+                                         "palette.png", "bits1.png", "one.png", "rgb.jpg",    "progressive.jpg",
+                                         "grey.jpg",    "cmyk.jpg", "rgb.bmp",  "palette.bmp", "sub444.jpg" };
     struct crl_image img = { NULL, 0, 0 };
 
     (void)state;
