@@ -23,10 +23,15 @@ CRL_INLINE void narrow(uint16_t to[TILE_M][CHUNK], const float *x, size_t x_stri
     }
 }
 
-/* M rows of x against P panels. The block after this one is asked for line by line, so that memory works while scores
- * become weights. */
+/* What a tile asks for of the block after this one, which lies `ahead` bytes behind: the lines of k in [lo, hi). Every
+ * tile takes its share, so that memory works all the time. */
+struct fetch {
+    size_t ahead, lo, hi;
+};
+
+/* M rows of x against P panels. */
 CRL_INLINE void tile(float *y, size_t y_stride, const float *x, size_t x_stride, const unsigned char *panel,
-                     size_t panel_bytes, size_t kp, size_t ahead, const int M, const int P)
+                     size_t panel_bytes, size_t kp, const struct fetch *f, const int M, const int P)
 {
     _Alignas(64) uint16_t pair[TILE_M][CHUNK];
     __m512 s[TILE_M][TILE_P];
@@ -42,9 +47,11 @@ CRL_INLINE void tile(float *y, size_t y_stride, const float *x, size_t x_stride,
             const unsigned char *at = panel + (k0 + k) * 32;
             __m512bh w[TILE_P];
 
-            CRL_UNROLL for (int p = 0; p < P; p++) {
+            CRL_UNROLL for (int p = 0; p < P; p++)
                 w[p] = (__m512bh)_mm512_load_si512(at + (size_t)p * panel_bytes);
-                if (ahead) _mm_prefetch((const char *)at + (size_t)p * panel_bytes + ahead, _MM_HINT_T1);
+            if (k0 + k >= f->lo && k0 + k < f->hi) {
+                CRL_UNROLL for (int p = 0; p < P; p++)
+                    _mm_prefetch((const char *)at + (size_t)p * panel_bytes + f->ahead, _MM_HINT_T1);
             }
             CRL_UNROLL for (int i = 0; i < M; i++) {
                 int32_t two;
@@ -59,7 +66,7 @@ CRL_INLINE void tile(float *y, size_t y_stride, const float *x, size_t x_stride,
     }
 }
 
-/* All m rows in the fewest tiles, as even as they go. The first one fetches ahead. */
+/* All m rows in the fewest tiles, as even as they go. */
 CRL_INLINE void all_rows(float *y, size_t y_stride, const float *x, size_t x_stride, size_t m, const unsigned char *panel,
                          size_t panel_bytes, size_t kp, size_t ahead, const int P)
 {
@@ -67,18 +74,18 @@ CRL_INLINE void all_rows(float *y, size_t y_stride, const float *x, size_t x_str
 
     for (size_t t = 0; t < n_tile; t++) {
         size_t rows = m / n_tile + (t < m % n_tile);
+        struct fetch f = { ahead, ahead ? kp * t / n_tile : 0, ahead ? kp * (t + 1) / n_tile : 0 };
 
         switch (rows) {
-        case 6: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 6, P); break;
-        case 5: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 5, P); break;
-        case 4: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 4, P); break;
-        case 3: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 3, P); break;
-        case 2: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 2, P); break;
-        default: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, ahead, 1, P); break;
+        case 6: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 6, P); break;
+        case 5: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 5, P); break;
+        case 4: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 4, P); break;
+        case 3: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 3, P); break;
+        case 2: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 2, P); break;
+        default: tile(y, y_stride, x, x_stride, panel, panel_bytes, kp, &f, 1, P); break;
         }
         y += rows * y_stride;
         x += rows * x_stride;
-        ahead = 0;
     }
 }
 

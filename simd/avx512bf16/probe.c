@@ -8,7 +8,7 @@
 
 crl_probe_bf16_fn crl_probe_bf16_avx512bf16;
 
-#define SUMS 20 /* independent chains: enough to hide the latency of an operation */
+#define SUMS 16 /* independent chains: enough to hide the latency of an operation */
 
 uint64_t crl_probe_bf16_avx512bf16(size_t rounds, uint64_t *value)
 {
