@@ -227,19 +227,23 @@ static void gate_up(struct crl_forward *f, const struct crl_member *me, const st
     const struct crl_group *g = piece->group;
     const struct crl_rows *x = g == p->group ? in->x : in->routed;
     float *tile = f->scratch[me->id].tile;
-    size_t n_panel = crl_n_panel(piece->mat->n);
+    size_t n_panel = crl_n_panel(piece->mat->n), block = crl_row_block(x->stride);
     struct crl_mat all = *piece->mat;
 
     _Static_assert(UNIT == UNIT_PANELS / 2 * CRL_PANEL_ROWS && UNIT == CRL_BLOCK,
                    "a unit is two pairs of panels and pads to a block");
     crl_mat_late(&all);
-    for (size_t u = lo; u < hi; u++) {
-        struct crl_mat w = all;
-        size_t n = n_panel - UNIT_PANELS * u < UNIT_PANELS ? n_panel - UNIT_PANELS * u : UNIT_PANELS;
+    for (size_t i = 0, rows; i < g->n; i += rows) {
+        rows = g->n - i < block ? g->n - i : block;
+        for (size_t u = lo; u < hi; u++) {
+            struct crl_mat w = all;
+            size_t n = n_panel - UNIT_PANELS * u < UNIT_PANELS ? n_panel - UNIT_PANELS * u : UNIT_PANELS;
 
-        w.panel += UNIT_PANELS * u * w.panel_bytes; /* so that the unit begins at column 0 of the tile */
-        crl_rows_gemm(f, tile, 64, x, g->first, g->n, &w, 0, n);
-        for (size_t r = 0; r < g->n; r++) finish_unit(f, &p->mid, mid_row(f, p, g) + r, u, in->d_ff, tile + r * 64);
+            w.panel += UNIT_PANELS * u * w.panel_bytes; /* so that the unit begins at column 0 of the tile */
+            crl_rows_gemm(f, tile, 64, x, g->first + i, rows, &w, 0, n);
+            for (size_t r = 0; r < rows; r++)
+                finish_unit(f, &p->mid, mid_row(f, p, g) + i + r, u, in->d_ff, tile + r * 64);
+        }
     }
     crl_count_read(f, me, &all, (UNIT_PANELS * hi < n_panel ? UNIT_PANELS * hi : n_panel) - UNIT_PANELS * lo);
 }
@@ -298,6 +302,7 @@ static void down_all(struct crl_forward *f, const struct crl_member *me, const s
 {
     size_t d = f->model->cfg.d_model, used = f->model->cfg.n_expert_used, lo, hi;
     float *tile = f->scratch[me->id].tile;
+    size_t block = crl_row_block(mid->stride);
 
     crl_stripe_range(me, &l->always[0].down, &lo, &hi);
     for (size_t i = 0; i < p->n_group; i++) {
@@ -306,16 +311,20 @@ static void down_all(struct crl_forward *f, const struct crl_member *me, const s
 
         crl_mat_late(&all);
         crl_count_read(f, me, &all, hi - lo);
-        for (size_t panel = lo; panel < hi; panel += 4) {
-            size_t n = hi - panel < 4 ? hi - panel : 4, col = panel * CRL_PANEL_ROWS;
-            size_t width = d - col < n * CRL_PANEL_ROWS ? d - col : n * CRL_PANEL_ROWS;
-            struct crl_mat w = all;
+        for (size_t first = 0; first < g->n; first += block) {
+            size_t rows = g->n - first < block ? g->n - first : block;
 
-            w.panel += panel * w.panel_bytes;
-            crl_rows_gemm(f, tile, 64, mid, mid_row(f, p, g), g->n, &w, 0, n);
-            for (size_t r = 0; r < g->n; r++) {
-                float *to = f->h + (i ? p->order[g->first + r] / used : r) * d + col;
-                for (size_t j = 0; j < width; j++) to[j] += tile[r * 64 + j];
+            for (size_t panel = lo; panel < hi; panel += 4) {
+                size_t n = hi - panel < 4 ? hi - panel : 4, col = panel * CRL_PANEL_ROWS;
+                size_t width = d - col < n * CRL_PANEL_ROWS ? d - col : n * CRL_PANEL_ROWS;
+                struct crl_mat w = all;
+
+                w.panel += panel * w.panel_bytes;
+                crl_rows_gemm(f, tile, 64, mid, mid_row(f, p, g) + first, rows, &w, 0, n);
+                for (size_t r = first; r < first + rows; r++) {
+                    float *to = f->h + (i ? p->order[g->first + r] / used : r) * d + col;
+                    for (size_t j = 0; j < width; j++) to[j] += tile[(r - first) * 64 + j];
+                }
             }
         }
     }

@@ -178,8 +178,11 @@ void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const
                    size_t m, const struct crl_mat *w, size_t lo, size_t hi)
 {
     struct crl_act a = w->format == CRL_Q8 ? x->fine : x->coarse;
+    size_t block = crl_row_block(x->stride);
 
     if (!m || lo >= hi) return;
+    for (; m > block; m -= block, first += block, y += block * y_stride)
+        crl_rows_gemm(f, y, y_stride, x, first, block, w, lo, hi);
     if (w->format == CRL_BF16) {
         f->kern->gemm_bf16(y, y_stride, x->x + first * x->stride, x->stride, m, w, lo, hi);
         return;

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#define CRL_ROW_BYTES ((size_t)512 << 10) /* of activations at a time, see crl_row_block */
 #define CRL_ATTN_ROWS 16 /* tokens of one attention unit */
 #define CRL_SLICE 512    /* keys that are summed apart, so that a head's keys can be dealt out to several members */
 #define CRL_SLICES 64    /* most slices of a head: beyond that they grow (attention.c) */
@@ -122,6 +123,16 @@ struct crl_forward {
     float *logits;              /* [batch_max][vocab rounded up to 16], when the caller's rows do not fit panels */
     struct crl_scratch *scratch; /* [team size] */
 };
+
+/* Rows of k codes that are multiplied with all weights at hand before the next ones come: as many as stay in the
+ * second-level cache of a core. The weights are read again for each such block of rows, which costs next to nothing
+ * beside the products. A multiple of the rows of a kernel's tile. */
+static inline size_t crl_row_block(size_t k)
+{
+    size_t n = CRL_ROW_BYTES / (k ? k : 1) / 6 * 6;
+
+    return n < 48 ? 48 : n;
+}
 
 /* y[i][0 .. 16 * panels) for rows first .. first + m of x and panels [lo, hi) of w. */
 void crl_rows_gemm(const struct crl_forward *f, float *y, size_t y_stride, const struct crl_rows *x, size_t first,
