@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Each found by trying on the demo checkpoint; the results are flat around them. */
+/* Chosen by hand. Of the damping 0.1 was tried as well: divergence of the demo 0.00371, with 0.02 0.00366. */
 #define PRIOR 64.0  /* rows that an expert's statistics are blended with, of its layer's experts together */
 #define FLOOR 0.01  /* of the mean square of all inputs, added to each: an input not seen is not free */
 #define DAMP 0.02   /* added to the correlation of an input with itself */
