@@ -136,8 +136,9 @@ class Net(nn.Module):
         self.head = nn.Parameter(torch.randn(c.vocab, c.d_model) * 0.02)
         self.register_buffer("freqs", rope_freqs(c), persistent=False)
 
-    def hidden(self, ids, doc, dtype):
-        """ids, doc [B, T]; tokens see only tokens of the same doc. T is a multiple of the chunk, or below it."""
+    def hidden(self, ids, doc, dtype, h=None):
+        """ids, doc [B, T]; tokens see only tokens of the same doc. T is a multiple of the chunk, or below it.
+        h: the embeddings, where they are not just those of the ids."""
         c, (B, T) = self.c, ids.shape
         pos = torch.arange(T)
         ang = pos.float()[:, None] * self.freqs
@@ -149,7 +150,7 @@ class Net(nn.Module):
         w = min(T, c.chunk)
         dl = doc.view(-1, w)
         loc = ((dl[:, :, None] == dl[:, None, :]) & (pos[:w, None] >= pos[None, :w]))[:, None]
-        h = F.embedding(ids, self.embed)
+        h = F.embedding(ids, self.embed) if h is None else h
         aux, shares = 0.0, []
         for layer in self.layers:
             h, a, s = layer(h, cos, sin, scale, loc if layer.rope else glob, dtype)

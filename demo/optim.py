@@ -28,12 +28,23 @@ class Optimiser:
         self.state = {}
         units = {}
         for name, p in self.params.items():
-            unit = name.split(".")[1] if name.startswith("layers") else "embed" if name == "embed" else "head"
-            units.setdefault(unit, []).append(name)
-            n = 1 if name.split(".")[-1] in MATRICES else 2
+            units.setdefault(self.unit_of(name), []).append(name)
+            n = 1 if self.is_muon(name, p) else 2
             self.state[name] = [torch.zeros_like(p).detach().share_memory_() for _ in range(n)]
             self.state[name].append(p.detach().clone().share_memory_())  # running mean of the weights
         self.units = [units[k] for k in sorted(units)]
+
+    def unit_of(self, name):
+        return name.split(".")[1] if name.startswith("layers") else "embed" if name == "embed" else "head"
+
+    def is_muon(self, name, p):
+        return name.split(".")[-1] in MATRICES
+
+    def muon_rate(self, name):
+        return 1.0
+
+    def adam_rate(self, name):
+        return ADAM_RATES.get(name.split(".")[-1], ADAM_RATE)
 
     @torch.no_grad()
     def update(self, unit, grads, lr_muon, f, t, keep):
@@ -43,18 +54,20 @@ class Optimiser:
             g = grads[0][name].clone()
             for other in grads[1:]:
                 g += other[name]
-            if leaf in MATRICES:
+            if self.is_muon(name, p):
                 st[0].lerp_(g, 1 - self.momentum)
                 u = g.lerp_(st[0], self.momentum)
                 u = torch.cat(u.chunk(2, -1)) if leaf == "gate_up" else u if leaf == "down" else u[None]
-                u = orthogonalise(u)
+                tall = u.shape[1] > u.shape[2]
+                u = orthogonalise(u.transpose(1, 2)).transpose(1, 2) if tall else orthogonalise(u)
                 u = torch.cat(u.chunk(2, 0), -1) if leaf == "gate_up" else u.view_as(p)
-                p.mul_(1 - lr_muon * self.decay).add_(u, alpha=-lr_muon)
+                lr = lr_muon * self.muon_rate(name)
+                p.mul_(1 - lr * self.decay).add_(u, alpha=-lr)
             else:
                 m, v = st[0], st[1]
                 m.lerp_(g, 1 - self.betas[0])
                 v.lerp_(g * g, 1 - self.betas[1])
-                lr = f * ADAM_RATES.get(leaf, ADAM_RATE)
+                lr = f * self.adam_rate(name)
                 den = (v / (1 - self.betas[1] ** t)).sqrt_().add_(1e-10)
                 p.addcdiv_(m, den, value=-lr / (1 - self.betas[0] ** t))
             st[-1].lerp_(p, 1 - keep)

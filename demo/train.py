@@ -357,9 +357,11 @@ def step_heldout(args):
 
 
 def load_export(folder):
+    """The text part of a checkpoint, with or without a vision tower beside it."""
     net = Net()
     files = load_file(f"{folder}/model.safetensors")
-    net.load_state_dict({k: files[hf_name(k)].float() for k in net.state_dict()})
+    pre = "language_model." if "vision_model.class_embedding" in files else ""
+    net.load_state_dict({k: files[pre + hf_name(k)].float() for k in net.state_dict()})
     return net.eval(), Tokenizer.from_file(f"{folder}/tokenizer.json")
 
 
