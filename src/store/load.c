@@ -709,17 +709,13 @@ bool crl_weights_mapped(const struct crl_weights *w)
 
 /* --- where they are --------------------------------------------------------------------------------------------- */
 
-/* The plan's node that a slice belongs on; a page at the edge of two slices counts for the first. */
-static enum crl_status add_where(const struct crl_weights *w, const struct crl_slice *s, struct crl_where *where,
-                                 struct crl_err *err)
+/* Of bytes [at, at + bytes), in pages that begin at multiples of PAGE, for a slice. */
+static enum crl_status add_range(const struct crl_weights *w, const struct crl_slice *s, const unsigned char *at,
+                                 uint64_t bytes, struct crl_where *where, struct crl_err *err)
 {
     uint64_t count[CRL_NODE_MAX], elsewhere, absent, local = 0, all = 0;
-    uintptr_t from = (uintptr_t)slice_memory(w, s) / PAGE * PAGE;
-    uintptr_t to = ((uintptr_t)slice_memory(w, s) + s->bytes) / PAGE * PAGE;
-    enum crl_status st;
+    enum crl_status st = crl_memory_where(at, (size_t)bytes, count, CRL_NODE_MAX, &elsewhere, &absent, err);
 
-    if (to <= from) return CRL_OK;
-    st = crl_memory_where((const void *)from, to - from, count, CRL_NODE_MAX, &elsewhere, &absent, err);
     if (st) return st;
     for (unsigned i = 0; i < CRL_NODE_MAX; i++) all += count[i];
     if (w->os_region[s->region] < 0)
@@ -729,6 +725,20 @@ static enum crl_status add_where(const struct crl_weights *w, const struct crl_s
     where[s->node].remote += all - local + elsewhere;
     where[s->node].absent += absent;
     return CRL_OK;
+}
+
+/* Slices begin and end within pages, and only their own bytes of those count: where a page is, is asked by its start. */
+static enum crl_status add_where(const struct crl_weights *w, const struct crl_slice *s, struct crl_where *where,
+                                 struct crl_err *err)
+{
+    const unsigned char *at = slice_memory(w, s), *page = at - (uintptr_t)at % PAGE;
+    uint64_t first = at == page ? 0 : PAGE - (uint64_t)(at - page);
+    enum crl_status st = CRL_OK;
+
+    if (first > s->bytes) first = s->bytes;
+    if (first) st = add_range(w, s, page, first, where, err);
+    if (!st && s->bytes > first) st = add_range(w, s, at + first, s->bytes - first, where, err);
+    return st;
 }
 
 enum crl_status crl_weights_where(const struct crl_weights *w, struct crl_where *where, struct crl_err *err)

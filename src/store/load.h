@@ -61,9 +61,10 @@ bool crl_weights_mat(const struct crl_weights *w, size_t weight, unsigned copy, 
  * slice that holds `panel`. */
 void crl_weights_panel(const struct crl_weights *w, size_t weight, unsigned node, size_t panel, struct crl_mat *m);
 
-/* Where the pages of the weights are, per node of the plan: bytes of its slices on the node and elsewhere. Regions that
- * the plan does not bind to one node count as local everywhere on the nodes they are spread over. CRL_EUNSUPPORTED when
- * the machine is pretended, nothing was placed, or the system does not tell. */
+/* Where the pages of the weights are, per node of the plan: bytes of its slices on the node and elsewhere, which with
+ * those not in memory are all its weight_bytes. Regions that the plan does not bind to one node count as local everywhere
+ * on the nodes they are spread over. CRL_EUNSUPPORTED when the machine is pretended, nothing was placed, or the system
+ * does not tell. */
 struct crl_where {
     uint64_t local, remote, absent;
 };

@@ -413,7 +413,7 @@ static void bound_pages_are_all_local(void **state)
         skip();
     }
     for (unsigned i = 0; i < l.plan->n_node; i++) {
-        assert_true(where[i].local > 0);
+        assert_int_equal(where[i].local, l.plan->node[i].weight_bytes);
         assert_int_equal(where[i].remote, 0);
         assert_int_equal(where[i].absent, 0);
     }
