@@ -14,10 +14,12 @@ struct form {
 static const struct form plain_form = { "{context}{question}", "{context}Question: {question}\nAnswer:" };
 static const struct form letter_form = { "{context}{question}\n{choices}\nAnswer:",
                                          "{context}{question}\n{choices}\nAnswer:" };
-static const struct form short_form = {
-    "{context}{question}\nAnswer with a number, a word or a short phrase.",
-    "{context}Question: {question}\nAnswer:"
-};
+/* A macro, since a constant struct is no constant expression in C11. */
+#define SHORT_FORM                                                             \
+    {                                                                          \
+        "{context}{question}\nAnswer with a number, a word or a short phrase.", \
+            "{context}Question: {question}\nAnswer:"                           \
+    }
 
 static const struct {
     struct crl_ask_rule rule;
@@ -47,10 +49,10 @@ static const struct {
     [CRL_DATA_TYDIQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_F1, 64, { "\n" } },
                           { "{context}{question}\nAnswer with words of the passage alone.",
                             "{context}Question: {question}\nAnswer:" } },
-    [CRL_DATA_CHARTQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_RELAXED, 64, { "\n" } }, short_form },
-    [CRL_DATA_DOCVQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_ANLS, 64, { "\n" } }, short_form },
-    [CRL_DATA_MMMU] = { { CRL_EXTRACT_LINE, CRL_SCORE_EXACT, 1024, { "\n\n" } }, short_form },
-    [CRL_DATA_MATHVISTA] = { { CRL_EXTRACT_LINE, CRL_SCORE_NUMBER, 1024, { "\n\n" } }, short_form },
+    [CRL_DATA_CHARTQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_RELAXED, 64, { "\n" } }, SHORT_FORM },
+    [CRL_DATA_DOCVQA] = { { CRL_EXTRACT_LINE, CRL_SCORE_ANLS, 64, { "\n" } }, SHORT_FORM },
+    [CRL_DATA_MMMU] = { { CRL_EXTRACT_LINE, CRL_SCORE_EXACT, 1024, { "\n\n" } }, SHORT_FORM },
+    [CRL_DATA_MATHVISTA] = { { CRL_EXTRACT_LINE, CRL_SCORE_NUMBER, 1024, { "\n\n" } }, SHORT_FORM },
 };
 
 const struct crl_ask_rule *crl_ask_rule(enum crl_data_format format)

@@ -176,7 +176,7 @@ enum crl_status crl_calibrate(struct crl_engine *engine, const struct crl_corpus
 {
     unsigned members = crl_team_size(crl_engine_team(engine));
     struct crl_calib_layout *layout;
-    struct collector c = { NULL };
+    struct collector c = { 0 };
     struct crl_sweep sweep = { .engine = engine, .corpus = corpus, .windows = windows, .row = ignore_row,
                                .progress = o->progress, .progress_ctx = o->ctx };
     uint64_t id = 0;
