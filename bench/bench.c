@@ -267,6 +267,7 @@ static void finish(struct bench *b)
     double pair = 2.0 * kv->n_kv_head * kv->d_head * crl_kv_number_bytes(kv->type, kv->d_head);
 
     r->read = crl_series_stat(&b->meter->read);
+    r->pull = crl_series_stat(&b->meter->pull);
     r->int8 = crl_series_stat(&b->meter->int8);
     r->f32 = crl_series_stat(&b->meter->f32);
     r->bf16 = crl_series_stat(&b->meter->bf16);

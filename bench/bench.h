@@ -42,6 +42,7 @@ struct crl_bench_result {
     struct crl_engine_info info; /* recipe points at the copy below */
     char recipe[16];
     struct crl_stat read, int8, f32; /* bytes and operations per second */
+    struct crl_stat pull;            /* reading with requests ahead */
     struct crl_stat bf16;            /* 0 where no level multiplies bf16 */
     enum crl_kv_type kv;             /* what attention multiplied */
     const char *read_isa, *int8_isa, *f32_isa, *bf16_isa;

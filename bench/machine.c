@@ -33,6 +33,15 @@ static void part_read(struct job *j, const struct crl_member *me)
     j->value[me->id] = m->probe.read(m->data + lo * STEP, (hi - lo) * STEP);
 }
 
+static void part_pull(struct job *j, const struct crl_member *me)
+{
+    const struct crl_meter *m = j->meter;
+    size_t lo, hi;
+
+    crl_team_range(me, m->bytes / STEP, &lo, &hi);
+    j->value[me->id] = m->probe.pull(m->data + lo * STEP, (hi - lo) * STEP);
+}
+
 static void part_int8(struct job *j, const struct crl_member *me)
 {
     j->ops[me->id] = j->meter->probe.int8(j->rounds, &j->value[me->id]);
@@ -156,6 +165,8 @@ void crl_meter_read(struct crl_meter *m)
 
     run_job(m, part_read, 0, &seconds);
     crl_series_add(&m->read, (double)m->bytes / seconds);
+    run_job(m, part_pull, 0, &seconds);
+    crl_series_add(&m->pull, (double)m->bytes / seconds);
 }
 
 void crl_meter_int8(struct crl_meter *m)

@@ -21,6 +21,7 @@ struct crl_meter {
     size_t f32_rounds;
     size_t bf16_rounds;
     struct crl_series read;     /* bytes per second, all threads together */
+    struct crl_series pull;     /* the same with requests ahead */
     struct crl_series int8;     /* operations per second */
     struct crl_series f32;
     struct crl_series bf16;     /* empty when no level multiplies bf16 */
@@ -32,7 +33,7 @@ enum crl_status crl_meter_new(struct crl_meter **out, struct crl_team *team, uns
                               size_t bytes, struct crl_err *err);
 void crl_meter_free(struct crl_meter *m);
 
-/* One sweep: every thread reads its own part once. */
+/* Two sweeps: every thread reads its own part once straight on, once with requests ahead. */
 void crl_meter_read(struct crl_meter *m);
 /* One run of some 20 ms on every thread. */
 void crl_meter_int8(struct crl_meter *m);

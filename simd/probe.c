@@ -52,10 +52,17 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
     return 2 * (uint64_t)N * rounds;
 }
 
+#define TYPE_read crl_probe_read_fn
+#define TYPE_pull crl_probe_read_fn
+#define TYPE_int8 crl_probe_int8_fn
+#define TYPE_f32 crl_probe_f32_fn
+#define TYPE_bf16 crl_probe_bf16_fn
+
 /* A typed prototype per probe: one that disagrees with its purpose does not compile. P(what, level, function) */
 #if HAVE_AVX2
 #define AVX2_PROBES(P)                     \
     P(read, CRL_AVX2, crl_probe_read_avx2) \
+    P(pull, CRL_AVX2, crl_probe_pull_avx2) \
     P(int8, CRL_AVX2, crl_probe_int8_avx2) \
     P(f32, CRL_AVX2, crl_probe_f32_avx2)
 #else
@@ -64,6 +71,7 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #if HAVE_AVX512
 #define AVX512_PROBES(P)                       \
     P(read, CRL_AVX512, crl_probe_read_avx512) \
+    P(pull, CRL_AVX512, crl_probe_pull_avx512) \
     P(f32, CRL_AVX512, crl_probe_f32_avx512)
 #else
 #define AVX512_PROBES(P)
@@ -86,6 +94,7 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #if HAVE_NEON
 #define NEON_PROBES(P)                     \
     P(read, CRL_NEON, crl_probe_read_neon) \
+    P(pull, CRL_NEON, crl_probe_read_neon) \
     P(int8, CRL_NEON, crl_probe_int8_neon) \
     P(f32, CRL_NEON, crl_probe_f32_neon)
 #else
@@ -105,7 +114,7 @@ static uint64_t f32_scalar(size_t rounds, uint64_t *value)
 #define ARM_PROBES(P) NEON_PROBES(P) DOTPROD_PROBES(P) I8MM_PROBES(P)
 #define PROBES(P) X86_PROBES(P) ARM_PROBES(P)
 
-#define P(what, level, fn) extern crl_probe_##what##_fn fn;
+#define P(what, level, fn) extern TYPE_##what fn;
 PROBES(P)
 #undef P
 
@@ -113,7 +122,7 @@ void crl_probe_select(struct crl_probe *p, unsigned mask)
 {
     unsigned allow = mask & crl_simd_have();
 
-    *p = (struct crl_probe){ .read = read_scalar, .int8 = int8_scalar, .f32 = f32_scalar };
+    *p = (struct crl_probe){ .read = read_scalar, .pull = read_scalar, .int8 = int8_scalar, .f32 = f32_scalar };
 #define P(what, level, fn)       \
     if (allow & 1u << level) {   \
         p->what = fn;            \

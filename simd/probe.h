@@ -10,8 +10,10 @@
 
 #include <stdint.h>
 
-/* Read every byte of p[bytes] once, in order; bytes is a multiple of 512 and p 64-byte aligned. The value keeps the
- * compiler from leaving reads out; it means nothing. */
+/* Read every byte of p[bytes] once; bytes is a multiple of 512 and p 64-byte aligned. The value keeps the compiler from
+ * leaving reads out; it means nothing. `read` goes straight on, as anybody would measure the memory; `pull` reads two
+ * halves at once and asks for lines ahead, by which some machines give a quarter more. */
+#define CRL_PROBE_AHEAD 2048
 typedef uint64_t crl_probe_read_fn(const void *p, size_t bytes);
 
 /* Run a chain of independent multiply-adds `rounds` times, all operands in registers (scalar: in the first level
@@ -21,11 +23,11 @@ typedef uint64_t crl_probe_f32_fn(size_t rounds, uint64_t *value);  /* fused mul
 typedef uint64_t crl_probe_bf16_fn(size_t rounds, uint64_t *value); /* products of bf16 pairs summed in float */
 
 struct crl_probe {
-    crl_probe_read_fn *read;
+    crl_probe_read_fn *read, *pull;
     crl_probe_int8_fn *int8;
     crl_probe_f32_fn *f32;
     crl_probe_bf16_fn *bf16; /* NULL: no level multiplies bf16 pairs */
-    enum crl_level read_level, int8_level, f32_level, bf16_level;
+    enum crl_level read_level, pull_level, int8_level, f32_level, bf16_level;
 };
 
 /* The best probes of the levels in `mask` that this machine has. */

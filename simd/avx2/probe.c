@@ -6,7 +6,7 @@
 #include "simd/probe.h"
 #include "simd/x86.h"
 
-crl_probe_read_fn crl_probe_read_avx2;
+crl_probe_read_fn crl_probe_read_avx2, crl_probe_pull_avx2;
 crl_probe_int8_fn crl_probe_int8_avx2;
 crl_probe_f32_fn crl_probe_f32_avx2;
 
@@ -24,6 +24,25 @@ uint64_t crl_probe_read_avx2(const void *p, size_t bytes)
     for (; at < end; at += 8) {
         CRL_UNROLL for (int j = 0; j < 8; j++) a[j % 4] = _mm256_xor_si256(a[j % 4], _mm256_load_si256(at + j));
     }
+    return fold(_mm256_xor_si256(_mm256_xor_si256(a[0], a[1]), _mm256_xor_si256(a[2], a[3])));
+}
+
+uint64_t crl_probe_pull_avx2(const void *p, size_t bytes)
+{
+    const __m256i *at = p, *second = at + bytes / 1024 * 16, *end = at + bytes / sizeof *at;
+    __m256i a[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256() };
+
+    for (const __m256i *half = second; at < half; at += 8, second += 8) {
+        CRL_UNROLL for (int j = 0; j < 8; j += 2) {
+            _mm_prefetch((const char *)(at + j) + CRL_PROBE_AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(second + j) + CRL_PROBE_AHEAD, _MM_HINT_T0);
+        }
+        CRL_UNROLL for (int j = 0; j < 8; j++) {
+            a[j % 4] = _mm256_xor_si256(a[j % 4], _mm256_load_si256(at + j));
+            a[j % 4] = _mm256_xor_si256(a[j % 4], _mm256_load_si256(second + j));
+        }
+    }
+    for (; second < end; second++) a[0] = _mm256_xor_si256(a[0], _mm256_load_si256(second));
     return fold(_mm256_xor_si256(_mm256_xor_si256(a[0], a[1]), _mm256_xor_si256(a[2], a[3])));
 }
 

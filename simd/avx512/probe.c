@@ -6,7 +6,7 @@
 #include "simd/probe.h"
 #include "simd/x86.h"
 
-crl_probe_read_fn crl_probe_read_avx512;
+crl_probe_read_fn crl_probe_read_avx512, crl_probe_pull_avx512;
 crl_probe_f32_fn crl_probe_f32_avx512;
 
 uint64_t crl_probe_read_avx512(const void *p, size_t bytes)
@@ -17,6 +17,26 @@ uint64_t crl_probe_read_avx512(const void *p, size_t bytes)
     for (; at < end; at += 8) {
         CRL_UNROLL for (int j = 0; j < 8; j++) a[j % 4] = _mm512_xor_si512(a[j % 4], _mm512_load_si512(at + j));
     }
+    a[0] = _mm512_xor_si512(_mm512_xor_si512(a[0], a[1]), _mm512_xor_si512(a[2], a[3]));
+    return (uint64_t)_mm512_reduce_add_epi64(a[0]);
+}
+
+uint64_t crl_probe_pull_avx512(const void *p, size_t bytes)
+{
+    const __m512i *at = p, *second = at + bytes / 1024 * 8, *end = at + bytes / sizeof *at;
+    __m512i a[4] = { _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512() };
+
+    for (const __m512i *half = second; at < half; at += 8, second += 8) {
+        CRL_UNROLL for (int j = 0; j < 8; j++) {
+            _mm_prefetch((const char *)(at + j) + CRL_PROBE_AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)(second + j) + CRL_PROBE_AHEAD, _MM_HINT_T0);
+        }
+        CRL_UNROLL for (int j = 0; j < 8; j++) {
+            a[j % 4] = _mm512_xor_si512(a[j % 4], _mm512_load_si512(at + j));
+            a[j % 4] = _mm512_xor_si512(a[j % 4], _mm512_load_si512(second + j));
+        }
+    }
+    for (; second < end; second++) a[0] = _mm512_xor_si512(a[0], _mm512_load_si512(second));
     a[0] = _mm512_xor_si512(_mm512_xor_si512(a[0], a[1]), _mm512_xor_si512(a[2], a[3]));
     return (uint64_t)_mm512_reduce_add_epi64(a[0]);
 }

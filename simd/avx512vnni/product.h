@@ -29,7 +29,13 @@ CRL_INLINE void few_rows(float *y, size_t y_stride, const struct crl_act *x, siz
         float *to = y + p * CRL_PANEL_ROWS;
 
         n = hi - p < TILE_P ? 1 : TILE_P;
-        for (size_t j = 0; j < n; j++) bind_panel(&s, j, panel + j * w->panel_bytes, panel, x->k_pad, FMT);
+        for (size_t j = 0; j < n; j++, panel += w->panel_bytes) {
+            bind_panel(&s, j, panel, panel, x->k_pad, FMT);
+            s.next[j] = panel + n * w->panel_bytes;
+            /* the panel before has fetched FAR bytes of this one, this one's blocks fetch from FAR behind the scales on */
+            for (const unsigned char *at = panel + FAR; at < s.codes[j] + FAR; at += 64)
+                _mm_prefetch((const char *)at, _MM_HINT_T0);
+        }
         if (n == 1) tile_of(to, y_stride, x, 0, m, &s, 0, FMT, 1, FETCH_AHEAD);
         else tile_of(to, y_stride, x, 0, m, &s, 0, FMT, TILE_P, FETCH_AHEAD);
     }

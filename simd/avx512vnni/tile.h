@@ -24,7 +24,7 @@
 enum fetch {
     FETCH_NOTHING, /* a tile before it did */
     FETCH_NEXT,    /* half of the piece that comes next */
-    FETCH_AHEAD    /* what lies FAR ahead: a single tile reads straight on */
+    FETCH_AHEAD    /* what lies FAR ahead, at the end of a panel in the next one */
 };
 #define FAR 4096
 
@@ -35,7 +35,7 @@ enum fetch {
 struct piece {
     const unsigned char *panel[TILE_P]; /* for scales */
     const unsigned char *codes[TILE_P]; /* of block b0 */
-    const unsigned char *next[TILE_P];  /* codes of the piece after this one */
+    const unsigned char *next[TILE_P];  /* codes of the piece after this one; FETCH_AHEAD: start of the next panel */
     size_t b0, nb;
     __m512i table; /* q4: level + 128 in every 16-byte lane; q8: 128 in every byte */
 };
@@ -92,8 +92,10 @@ CRL_INLINE void fetch_block(const struct piece *s, size_t t, size_t b, const int
     const size_t lines = F == FETCH_NEXT ? BLOCK_BYTES(FMT) / 128 : F == FETCH_AHEAD ? BLOCK_BYTES(FMT) / 64 : 0;
 
     CRL_UNROLL for (int p = 0; p < P; p++) {
+        size_t far = b * BLOCK_BYTES(FMT) + FAR, end = s->nb * BLOCK_BYTES(FMT);
         const unsigned char *at = F == FETCH_NEXT ? s->next[p] + (t * s->nb + b) * (BLOCK_BYTES(FMT) / 2)
-                                                  : s->codes[p] + b * BLOCK_BYTES(FMT) + FAR;
+                                  : far < end     ? s->codes[p] + far
+                                                  : s->next[p] + (far - end);
         CRL_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)at + i * 64, _MM_HINT_T0);
     }
 }

@@ -239,6 +239,7 @@ static json_t *decode_json(const struct crl_bench_result *r, const struct crl_be
     json_t *o = speed_json(r, s, "fraction_of_bandwidth", full);
 
     if (!o) return NULL;
+    json_object_set_new(o, "fraction_of_pulled_bandwidth", crl_show_real(s->fraction * r->read.median / r->pull.median));
     json_object_set_new(o, "bytes_per_token", json_integer((json_int_t)r->info.bytes_per_token));
     json_object_set_new(o, "cache_bytes_per_token", crl_show_real(s->cache_bytes));
     return o;
@@ -290,6 +291,7 @@ static json_t *result_json(const struct args *a, const struct crl_bench_result *
     json_object_set_new(o, "read_bandwidth_gbs", crl_show_real(1e-9 * r->read.median));
     json_object_set_new(o, "read_bandwidth_best_gbs", crl_show_real(1e-9 * r->read.high));
     json_object_set_new(o, "read_bandwidth_spread", crl_show_real(r->read.spread));
+    json_object_set_new(o, "pulled_bandwidth_gbs", crl_show_real(1e-9 * r->pull.median));
     json_object_set_new(o, "int8_peak_tops", crl_show_real(1e-12 * r->int8.median));
     json_object_set_new(o, "int8_peak_spread", crl_show_real(r->int8.spread));
     json_object_set_new(o, "int8_peak_isa", json_string(r->int8_isa));
@@ -360,8 +362,9 @@ static void print_result(const struct args *a, const struct crl_bench_result *r,
         for (unsigned i = 0; i < r->info.nodes; i++) printf(" %s", crl_cli_bytes(t, r->node_bytes[i]));
         putchar('\n');
     }
-    printf("read %.2f GB/s (best %.2f, spread %.1f%%), int8 %.3f TOPS (%s, spread %.1f%%), float %.3f TFLOPS",
-           1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-12 * r->int8.median, r->int8_isa,
+    printf("read %.2f GB/s (best %.2f, spread %.1f%%; %.2f with requests ahead), int8 %.3f TOPS (%s, spread %.1f%%), "
+           "float %.3f TFLOPS",
+           1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-9 * r->pull.median, 1e-12 * r->int8.median, r->int8_isa,
            100 * r->int8.spread, 1e-12 * r->f32.median);
     if (r->bf16.median > 0) printf(", bf16 %.3f TFLOPS", 1e-12 * r->bf16.median);
     printf("\n\n");
