@@ -348,7 +348,7 @@ static void compare_passes(const struct golden *g, struct crl_engine *e, const i
             if (len > left / (2 - i)) len = left / (2 - i);
             if (!turn && !i && len > 1) len = 1;
             if (!len) continue;
-            piece[n++] = (struct crl_piece){ s[i], ids + at[i], len, len > 1 };
+            piece[n++] = (struct crl_piece){ s[i], ids + at[i], len, len > 1, NULL };
             for (size_t t = len > 1; t < len; t++) want[n_want++] = at[i] + t;
             left -= len;
             at[i] += len;

@@ -154,7 +154,7 @@ static size_t take_piece(struct work *w, size_t window, size_t at, size_t left)
     w->share[w->n_piece] =
         (struct share){ win, at, at > win->skip ? at : win->skip < at + n ? win->skip : at + n, n, w->n_row, w->n_tok };
     w->piece[w->n_piece] = (struct crl_piece){ slot->session, slot->ids + at, n,
-                                               w->s->row ? w->share[w->n_piece].from - at : n };
+                                               w->s->row ? w->share[w->n_piece].from - at : n, NULL };
     w->n_row += at + n - w->share[w->n_piece].from;
     w->n_tok += n;
     w->n_piece++;

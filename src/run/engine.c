@@ -581,7 +581,7 @@ enum crl_status crl_engine_pass(struct crl_engine *e, const struct crl_piece *pi
     if (!st) st = make_block(e, err);
     if (st || !n) return st;
     for (size_t i = 0; i < n; i++)
-        e->segment[i] = (struct crl_segment){ piece[i].session->kv, piece[i].ids, piece[i].n, NULL, true, false,
+        e->segment[i] = (struct crl_segment){ piece[i].session->kv, piece[i].ids, piece[i].n, piece[i].rows, true, false,
                                               piece[i].from };
     run(e, n, NULL, take, ctx);
     return CRL_OK;

@@ -58,6 +58,7 @@ struct crl_piece {
     const int32_t *ids;
     size_t n;
     size_t from; /* logits of tokens ids[from .. n); n: of none */
+    const float *const *rows; /* [n] as of crl_session_feed_rows; NULL: nowhere */
 };
 
 /* All pieces in one pass, together at most crl_engine_batch_max tokens and each no longer than crl_session_room. The

@@ -298,6 +298,11 @@ enum crl_status crl_picture_ids(const struct crl_picture *p, int32_t *ids, struc
     return CRL_OK;
 }
 
+size_t crl_picture_rows_n(const struct crl_picture *p)
+{
+    return p->view->tiles.grid.n_tile * p->eyes->n_patch;
+}
+
 const float *crl_picture_rows(const struct crl_picture *p)
 {
     return p->view->rows;

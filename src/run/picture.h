@@ -44,7 +44,9 @@ const struct crl_grid *crl_picture_grid(const struct crl_picture *p);
 /* Encode, unless that is done. go, which may be NULL, is asked before every group of tiles; CRL_EINTR when it says no. */
 enum crl_status crl_picture_look(struct crl_picture *p, bool (*go)(void *ctx), void *ctx, struct crl_err *err);
 
-/* Its rows [tiles * tokens per tile][d_model]; NULL before crl_picture_look. They live as long as the picture. */
+size_t crl_picture_rows_n(const struct crl_picture *p); /* tiles * tokens per tile */
+
+/* Its rows [crl_picture_rows_n][d_model]; NULL before crl_picture_look. They live as long as the picture. */
 const float *crl_picture_rows(const struct crl_picture *p);
 
 /* For every id the row that stands in its place, NULL for text; fresh memory (crl_free). Pictures take the image tokens
