@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "eval/items.h"
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "eval/rows.h"
@@ -134,6 +135,31 @@ static enum crl_status must_list(const struct row *r, const char *key, char ***l
     return *n ? CRL_OK : wrong(r, key, look(r, key) ? "is empty" : "is missing");
 }
 
+/* The files of images: names, or objects that name them under "path" as published tables have it. */
+static enum crl_status may_image(const struct row *r, const char *key, struct crl_question *q)
+{
+    const json_t *v = look(r, key);
+    bool many = json_is_array(v);
+    size_t n = many ? json_array_size(v) : v ? 1 : 0;
+    enum crl_status st = CRL_OK;
+
+    for (size_t i = 0; i < n && !st; i++) {
+        const json_t *one = many ? json_array_get(v, i) : v;
+        if (json_is_object(one)) one = json_object_get(one, "path");
+        if (!json_is_string(one) || !json_string_length(one)) return wrong(r, key, "names no file");
+        st = texts(r, key, one, &q->image, &q->n_image, CRL_IMAGES_MAX);
+    }
+    return st;
+}
+
+static enum crl_status must_image(const struct row *r, const char *key, struct crl_question *q)
+{
+    enum crl_status st = may_image(r, key, q);
+
+    if (st) return st;
+    return q->n_image ? CRL_OK : wrong(r, key, look(r, key) ? "is empty" : "is missing");
+}
+
 /* A list as Python prints it: "['4', \"it's\"]". MMMU holds its options so. */
 static enum crl_status python_list(const struct row *r, const char *key, char ***list, size_t *n)
 {
@@ -205,8 +231,8 @@ static enum crl_status read_generic(const struct row *r, struct crl_question *q)
     if (!st) st = may(r, "solution", &q->solution);
     if (!st) st = may(r, "tests", &q->tests);
     if (!st) st = may(r, "setup", &q->setup);
-    if (!st) st = may_list(r, "images", &q->image, &q->n_image, CRL_IMAGES_MAX);
-    if (!st) st = may_list(r, "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
+    if (!st) st = may_image(r, "images", q);
+    if (!st) st = may_image(r, "image", q);
     if (!st) st = may_list(r, "choices", &q->choice, &q->n_choice, CRL_CHOICES_MAX);
     for (char c = 'A'; !st && c <= 'J'; c++) { /* columns of a table */
         char column[2] = { c, 0 };
@@ -424,7 +450,7 @@ static enum crl_status read_chartqa(const struct row *r, struct crl_question *q)
 
     if (!st) st = must_list(r, "label", &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
     if (!st)
-        st = must_list(r, look(r, "imgname") ? "imgname" : "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
+        st = must_image(r, look(r, "imgname") ? "imgname" : "image", q);
     if (!st && json_is_string(look(r, "type"))) st = may(r, "type", &q->group);
     return st;
 }
@@ -435,7 +461,7 @@ static enum crl_status read_docvqa(const struct row *r, struct crl_question *q)
 
     if (!st) st = must(r, "question", &q->text);
     if (!st) st = must_list(r, "answers", &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
-    return st ? st : must_list(r, "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
+    return st ? st : must_image(r, "image", q);
 }
 
 static enum crl_status read_mmmu(const struct row *r, struct crl_question *q)
@@ -448,7 +474,8 @@ static enum crl_status read_mmmu(const struct row *r, struct crl_question *q)
     for (char c = '1'; c <= '7' && !st; c++) {
         char key[] = "image_1";
         key[6] = c;
-        st = may_list(r, key, &q->image, &q->n_image, CRL_IMAGES_MAX);
+        if (look(r, key) && q->n_image != (size_t)(c - '1')) st = wrong(r, key, "comes without those before it");
+        if (!st) st = may_image(r, key, q);
     }
     if (st) return st;
     if (kind && strcmp(kind, "open") == 0) {
@@ -468,7 +495,7 @@ static enum crl_status read_mathvista(const struct row *r, struct crl_question *
     if (!st) st = must(r, "question", &q->text);
     if (!st) st = may(r, "answer_type", &q->group);
     if (!st) st = may_list(r, "choices", &q->choice, &q->n_choice, CRL_CHOICES_MAX);
-    if (!st) st = must_list(r, "image", &q->image, &q->n_image, CRL_IMAGES_MAX);
+    if (!st) st = must_image(r, "image", q);
     if (st || q->n_choice) return st ? st : right_option(r, "answer", q);
     return must_list(r, "answer", &q->gold, &q->n_gold, CRL_ANSWERS_MAX);
 }
@@ -701,5 +728,31 @@ enum crl_status crl_questions_select(struct crl_questions *q, const char *glob, 
         }
     }
     if (most && most < kept) q->n = most;
+    return CRL_OK;
+}
+
+/* --- images --------------------------------------------------------------------------------------------- */
+
+enum crl_status crl_questions_find_images(struct crl_questions *q, const char *path, const char *folder,
+                                          struct crl_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *own = folder || !slash ? NULL : crl_memdup0(path, slash == path ? 1 : (size_t)(slash - path));
+
+    if (!folder && !slash) return CRL_OK;
+    if (!folder && !own) return crl_fail(err, CRL_ENOMEM, "%s: no memory for its folder", path);
+    for (size_t i = 0; i < q->n; i++)
+        for (size_t k = 0; k < q->v[i].n_image; k++) {
+            char **image = &q->v[i].image[k], *joined;
+            if (**image == '/') continue;
+            joined = crl_path_join(own ? own : folder, *image);
+            if (!joined) {
+                crl_free(own);
+                return crl_fail(err, CRL_ENOMEM, "%s: no memory for its images", path);
+            }
+            crl_free(*image);
+            *image = joined;
+        }
+    crl_free(own);
     return CRL_OK;
 }

@@ -51,7 +51,7 @@ struct crl_question {
     char *solution; /* an answer written out, for examples in prompts: reasoning, code */
     char *tests;    /* code that a program must pass, lines of assertions */
     char *setup;    /* code that goes before the tests */
-    char **image;   /* [n_image] paths as the file gives them, relative to its folder */
+    char **image;   /* [n_image] paths as the file gives them, until crl_questions_find_images */
     size_t n_image;
     size_t line; /* where the row began, from 1; of a JSON document the number of the item */
 };
@@ -67,6 +67,11 @@ struct crl_questions {
 enum crl_status crl_questions_read(struct crl_questions **out, const char *path, enum crl_data_format format,
                                    struct crl_err *err);
 void crl_questions_free(struct crl_questions *q);
+
+/* Make the paths of images those of files: relative ones lie in `folder`, NULL: in the folder of `path`, the file that
+ * was read. */
+enum crl_status crl_questions_find_images(struct crl_questions *q, const char *path, const char *folder,
+                                          struct crl_err *err);
 
 /* Give questions without options the lettered lines that stand in their text ("A. wolf\nB. stone\n..."), when
  * the accepted answer is one of these letters; text then ends before the first of them. */

@@ -214,6 +214,49 @@ static void picture_sets_carry_their_paths(void **unused)
     crl_questions_free(q);
 }
 
+static void several_images_keep_their_order(void **unused)
+{
+    struct crl_questions *q =
+        good("mmmu.jsonl", CRL_DATA_MMMU,
+             "{\"id\": \"v\", \"question\": \"<image 2> or <image 1>?\", \"options\": \"['<image 1>', 'b']\", "
+             "\"image_1\": \"1.png\", \"image_2\": {\"bytes\": null, \"path\": \"2.png\"}, "
+             "\"question_type\": \"multiple-choice\", \"answer\": \"A\"}\n");
+
+    (void)unused;
+    assert_int_equal(q->v[0].n_image, 2);
+    assert_string_equal(q->v[0].image[0], "1.png");
+    assert_string_equal(q->v[0].image[1], "2.png");
+    crl_questions_free(q);
+    bad("gap.jsonl", CRL_DATA_MMMU,
+        "{\"id\": \"v\", \"question\": \"Q\", \"options\": \"['a', 'b']\", \"answer\": \"A\", "
+        "\"image_2\": \"2.png\"}\n",
+        "line 1|image_2|before");
+    bad("bytes.jsonl", CRL_DATA_DOCVQA,
+        "{\"questionId\": 1, \"question\": \"Q\", \"answers\": [\"a\"], \"image\": {\"bytes\": \"x\"}}\n",
+        "line 1|image|names no file");
+    bad("none.jsonl", CRL_DATA_CHARTQA, "{\"query\": \"Q\", \"label\": \"1\", \"imgname\": \"\"}\n",
+        "line 1|imgname|names no file");
+}
+
+static void images_lie_beside_their_data(void **unused)
+{
+    static const struct {
+        const char *data, *folder, *want;
+    } row[] = { { "a/b.json", NULL, "a/p.png" }, { "b.json", NULL, "p.png" },        { "/b.json", NULL, "/p.png" },
+                { "a/b.json", "c", "c/p.png" },  { "b.json", "c/png", "c/png/p.png" } };
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct crl_questions *q = good("g.jsonl", CRL_DATA_GENERIC,
+                                       "{\"question\": \"Q\", \"answer\": \"a\", \"images\": [\"p.png\", "
+                                       "\"/abs.png\"]}\n");
+        assert_int_equal(crl_questions_find_images(q, row[i].data, row[i].folder, NULL), CRL_OK);
+        assert_string_equal(q->v[0].image[0], row[i].want);
+        assert_string_equal(q->v[0].image[1], "/abs.png");
+        crl_questions_free(q);
+    }
+}
+
 static void generic_form_is_read_from_lines_and_tables(void **unused)
 {
     struct crl_questions *q =
@@ -308,6 +351,8 @@ int main(void)
         cmocka_unit_test(number_sets_are_read),
         cmocka_unit_test(code_and_reading_sets_are_read),
         cmocka_unit_test(picture_sets_carry_their_paths),
+        cmocka_unit_test(several_images_keep_their_order),
+        cmocka_unit_test(images_lie_beside_their_data),
         cmocka_unit_test(generic_form_is_read_from_lines_and_tables),
         cmocka_unit_test(lettered_lines_become_options),
         cmocka_unit_test(selection_keeps_groups_and_spreads),
