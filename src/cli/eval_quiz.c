@@ -53,6 +53,14 @@ bool crl_eval_quiz_option(struct crl_eval_quiz_args *a, struct crl_quiz_options 
     case CRL_EVAL_WITHOUT_IMAGES:
         q->without_images = true;
         return true;
+    case CRL_EVAL_IMAGES:
+        q->images = c->value;
+        return true;
+    case CRL_PICTURE_TILES:
+    case CRL_PICTURE_STORED:
+        if (!crl_picture_option(&a->picture, c, id)) return false;
+        q->picture = a->picture.options;
+        return true;
     case CRL_EVAL_SKIP_LONG:
         q->skip_long = true;
         return true;

@@ -4,6 +4,7 @@
 
 #include "cli/eval.h"
 #include "cli/model.h"
+#include "cli/picture.h"
 #include "cli/progress.h"
 #include "eval/quiz.h"
 
@@ -19,6 +20,7 @@ enum crl_eval_quiz_id {
     CRL_EVAL_TEMPLATE,
     CRL_EVAL_PROMPT,
     CRL_EVAL_WITHOUT_IMAGES,
+    CRL_EVAL_IMAGES,
     CRL_EVAL_SKIP_LONG,
     CRL_EVAL_PARALLEL,
     CRL_EVAL_QUIZ_BATCH
@@ -39,6 +41,8 @@ enum crl_eval_quiz_id {
       CRL_EVAL_TEMPLATE }, \
     { "prompt", "KIND", "chat or text (default: chat if the model was made for it)", CRL_EVAL_PROMPT }, \
     { "without-images", NULL, "ask questions that have images without them", CRL_EVAL_WITHOUT_IMAGES }, \
+    { "images", "DIR", "where the files of images lie (default: in the folder of the data)", CRL_EVAL_IMAGES }, \
+    CRL_PICTURE_OPTIONS, \
     { "skip-long", NULL, "leave out questions that do not fit into the context", CRL_EVAL_SKIP_LONG }, \
     { "parallel", "N", "questions at a time (default 16); results do not depend on it", CRL_EVAL_PARALLEL }, \
     { "batch", "N", "tokens computed at once (default 512); results do not depend on it", CRL_EVAL_QUIZ_BATCH }
@@ -48,6 +52,7 @@ struct crl_eval_quiz_args {
     struct crl_model_args model;
     struct crl_eval_show show;
     bool has_prompt;
+    struct crl_picture_args picture;
     struct crl_progress progress;
 };
 

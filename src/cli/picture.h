@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 #include "run/picture.h"
 
-#define CRL_PICTURE_OPTION 0x3000
+#define CRL_PICTURE_OPTION 0x4000
 #define CRL_PICTURES_MAX 256
 
 enum crl_picture_id { CRL_PICTURE_IMAGE = CRL_PICTURE_OPTION, CRL_PICTURE_TILES, CRL_PICTURE_STORED };

@@ -35,6 +35,7 @@ struct seat {
     double lp[CRL_CHOICES_MAX];   /* log likelihood of each option */
     double bare[CRL_CHOICES_MAX]; /* the same after an empty question */
     struct crl_ids ids;           /* prompt and option */
+    struct crl_quiz_sight sight;
 };
 
 struct choice {
@@ -44,7 +45,7 @@ struct choice {
     struct seat *seat;               /* [n_lane] */
     struct crl_feed *feed;           /* [n_lane] */
     struct seat **at;                /* [n_lane] the seat of a request */
-    struct crl_ids empty;            /* the prompt of an empty question */
+    struct crl_asked bare;           /* the prompt of an empty question */
     size_t option;                   /* which one is at hand */
     double *score[CRL_CHOICE_NORMS]; /* [n] right or not */
     double *nll;                     /* [n] */
@@ -87,6 +88,12 @@ static enum crl_status join(struct seat *s, const struct crl_ids *option, struct
     return st;
 }
 
+/* An empty question has no pictures. */
+static struct crl_feed_sight seen(const struct choice *c, const struct seat *s)
+{
+    return s->prompt == &c->bare.prompt.ids ? (struct crl_feed_sight){ NULL, NULL, 0 } : s->sight.feed;
+}
+
 /* lp of all options of the first n seats, each after its prompt. */
 static enum crl_status likelihoods(struct choice *c, size_t n, struct crl_err *err)
 {
@@ -96,7 +103,8 @@ static enum crl_status likelihoods(struct choice *c, size_t n, struct crl_err *e
     for (size_t i = 0; i < n; i++) {
         struct seat *s = &c->seat[i];
         c->at[i] = s;
-        c->feed[i] = (struct crl_feed){ &c->quiz.lane[i], s->prompt->v, s->prompt->n, s->prompt->n - 1, 0 };
+        c->feed[i] = (struct crl_feed){ &c->quiz.lane[i], s->prompt->v, s->prompt->n, s->prompt->n - 1,
+                                        seen(c, s), 0 };
         if (s->q->n_choice > options) options = s->q->n_choice;
     }
     st = crl_feed_run(c->quiz.engine, c->feed, n, first_row, c, err);
@@ -107,7 +115,8 @@ static enum crl_status likelihoods(struct choice *c, size_t n, struct crl_err *e
             if (c->option >= s->q->n_choice || s->option[c->option].n < 2) continue;
             st = join(s, &s->option[c->option], err);
             c->at[k] = s;
-            c->feed[k++] = (struct crl_feed){ &c->quiz.lane[i], s->ids.v, s->ids.n, s->prompt->n, 0 };
+            c->feed[k++] = (struct crl_feed){ &c->quiz.lane[i], s->ids.v, s->ids.n, s->prompt->n,
+                                              seen(c, s), 0 };
         }
         if (!st && k) st = crl_feed_run(c->quiz.engine, c->feed, k, next_row, c, err);
         for (size_t i = 0; i < k && !st; i++)
@@ -120,8 +129,10 @@ static enum crl_status likelihoods(struct choice *c, size_t n, struct crl_err *e
 static enum crl_status seat_question(struct choice *c, struct seat *s, size_t index, struct crl_err *err)
 {
     const struct crl_quiz *z = &c->quiz;
-    enum crl_status st = CRL_OK;
+    enum crl_status st;
 
+    crl_quiz_look_away(&s->sight);
+    st = crl_quiz_look(&c->quiz, index, &s->sight, err);
     s->q = z->q[index];
     s->prompt = &z->prompt[index];
     for (size_t i = 0; i < s->q->n_choice && !st; i++) {
@@ -129,6 +140,10 @@ static enum crl_status seat_question(struct choice *c, struct seat *s, size_t in
         s->option[i].n = 0;
         st = crl_ask_option(&z->asker, c->o->by == CRL_CHOICE_LETTER ? letter : s->q->choice[i],
                             &s->option[i], err);
+        if (!st && c->o->by == CRL_CHOICE_OPTION && s->sight.n && strstr(s->q->choice[i], "<image"))
+            st = crl_fail(err, CRL_EUNSUPPORTED,
+                          "%s: item %s (line %zu): option %zu is a picture, which has no likelihood; ask by letter",
+                          z->o->path, s->q->id, s->q->line, i + 1);
         if (!st && !s->option[i].n)
             st = crl_fail(err, CRL_EFORMAT, "%s: item %s (line %zu): option %zu is empty", z->o->path,
                           s->q->id, s->q->line, i + 1);
@@ -142,7 +157,7 @@ static enum crl_status unconditional(struct choice *c, size_t n, struct crl_err 
 
     for (size_t i = 0; i < n; i++) {
         memcpy(c->seat[i].bare, c->seat[i].lp, sizeof c->seat[i].bare); /* kept here meanwhile */
-        c->seat[i].prompt = &c->empty;
+        c->seat[i].prompt = &c->bare.prompt.ids;
     }
     st = likelihoods(c, n, err);
     for (size_t i = 0; i < n; i++)
@@ -214,7 +229,7 @@ static enum crl_status ask_all(struct choice *c, struct crl_result *r, struct cr
         n = c->quiz.n - at < c->quiz.n_lane ? c->quiz.n - at : c->quiz.n_lane;
         for (size_t i = 0; i < n && !st; i++) st = seat_question(c, &c->seat[i], at + i, err);
         if (!st) st = likelihoods(c, n, err);
-        if (!st && c->empty.n) st = unconditional(c, n, err);
+        if (!st && c->bare.prompt.ids.n) st = unconditional(c, n, err);
         for (size_t i = 0; i < n && !st; i++) st = note(c, r, &c->seat[i], at + i, err);
         if (!st) st = crl_quiz_progress(&c->quiz, at + n, err);
     }
@@ -278,7 +293,7 @@ static enum crl_status set_up(struct choice *c, struct crl_err *err)
         if (!c->score[k]) return crl_fail(err, CRL_ENOMEM, "no memory for %zu questions", n);
     }
     alone.n_shot = 0;
-    return bare ? crl_ask_prompt(&alone, &nothing, &c->empty, err) : CRL_OK;
+    return bare ? crl_ask_prompt(&alone, &nothing, &c->bare, err) : CRL_OK;
 }
 
 static void tear_down(struct choice *c)
@@ -286,6 +301,7 @@ static void tear_down(struct choice *c)
     for (size_t i = 0; i < c->quiz.n_lane && c->seat; i++) {
         for (size_t k = 0; k < CRL_CHOICES_MAX; k++) crl_ids_fini(&c->seat[i].option[k]);
         crl_ids_fini(&c->seat[i].ids);
+        crl_quiz_look_away(&c->seat[i].sight);
         crl_free(c->seat[i].token_lp);
     }
     for (unsigned k = 0; k < CRL_CHOICE_NORMS; k++) crl_free(c->score[k]);
@@ -293,7 +309,7 @@ static void tear_down(struct choice *c)
     crl_free(c->feed);
     crl_free(c->at);
     crl_free(c->nll);
-    crl_ids_fini(&c->empty);
+    crl_asked_fini(&c->bare);
     crl_quiz_close(&c->quiz);
 }
 

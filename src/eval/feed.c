@@ -26,6 +26,7 @@ void crl_lanes_free(struct crl_lane *lanes, size_t n)
     for (size_t i = 0; i < n; i++) {
         crl_session_free(lanes[i].session);
         crl_ids_fini(&lanes[i].held);
+        crl_free(lanes[i].hash);
     }
     crl_free(lanes);
 }
@@ -36,6 +37,11 @@ static void empty(struct crl_lane *l)
     l->held.n = 0;
 }
 
+static uint64_t hash_at(const struct crl_feed *f, size_t i)
+{
+    return i < f->sight.n ? f->sight.hash[i] : 0;
+}
+
 /* Keep what the session and the request share, at most up to `from`; where the cache cannot go back there,
  * nothing. */
 static void rewind_to(struct crl_feed *f)
@@ -43,7 +49,7 @@ static void rewind_to(struct crl_feed *f)
     struct crl_lane *l = f->lane;
     size_t n = 0, most = l->held.n < f->from ? l->held.n : f->from;
 
-    while (n < most && l->held.v[n] == f->ids[n]) n++;
+    while (n < most && l->held.v[n] == f->ids[n] && l->hash[n] == hash_at(f, n)) n++;
     if (n < l->held.n && crl_session_truncate(l->session, n, NULL)) n = 0;
     if (n == 0) empty(l);
     l->held.n = f->at = n;
@@ -76,7 +82,7 @@ static void take(void *ctx, const struct crl_member *me, size_t first, float *lo
     }
 }
 
-/* As many pieces as one pass takes, requests in turn. */
+/* As many pieces as one pass takes, requests in turn. No piece reaches over the end of what is seen. */
 static void plan(struct pass *p, const struct crl_engine *engine, struct crl_feed *f, size_t n)
 {
     size_t left = crl_engine_batch_max(engine);
@@ -84,13 +90,16 @@ static void plan(struct pass *p, const struct crl_engine *engine, struct crl_fee
     p->n = p->n_tok = p->n_row = 0;
     for (size_t i = 0; i < n && left; i++) {
         size_t take_n = f[i].n - f[i].at, room = crl_session_room(f[i].lane->session);
+        bool seen = f[i].at < f[i].sight.n;
         if (take_n > room) take_n = room;
+        if (seen && take_n > f[i].sight.n - f[i].at) take_n = f[i].sight.n - f[i].at;
         if (take_n > left) take_n = left;
         if (!take_n) continue;
         p->piece[p->n] = (struct crl_piece){ f[i].lane->session, f[i].ids + f[i].at, take_n,
                                              f[i].from <= f[i].at           ? 0
                                              : f[i].from < f[i].at + take_n ? f[i].from - f[i].at
-                                                                            : take_n };
+                                                                            : take_n,
+                                             seen ? f[i].sight.rows + f[i].at : NULL };
         p->request[p->n] = i;
         p->start[p->n] = f[i].at;
         p->first_row[p->n] = p->n_row;
@@ -107,8 +116,14 @@ static enum crl_status note_fed(const struct pass *p, struct crl_feed *f, struct
 
     for (size_t i = 0; i < p->n; i++) {
         struct crl_feed *one = &f[p->request[i]];
-        for (size_t t = 0; t < p->piece[i].n && !st; t++)
-            st = crl_ids_add(&one->lane->held, p->piece[i].ids[t], err);
+        struct crl_lane *l = one->lane;
+        st = st ? st
+                : crl_grow((void **)&l->hash, &l->cap_hash, l->held.n + p->piece[i].n, sizeof *l->hash,
+                           (size_t)1 << 32, err);
+        for (size_t t = 0; t < p->piece[i].n && !st; t++) {
+            l->hash[l->held.n] = hash_at(one, one->at + t);
+            st = crl_ids_add(&l->held, p->piece[i].ids[t], err);
+        }
         one->at += p->piece[i].n;
         one->lane->n_fed += p->piece[i].n;
     }

@@ -6,11 +6,20 @@
 
 #include "run/engine.h"
 
+/* What stands in the place of a prompt's first n tokens: pictures. Zeroed: nothing does. */
+struct crl_feed_sight {
+    const float *const *rows; /* [n] as of crl_session_feed_rows */
+    const uint64_t *hash;     /* [n] of the picture that a token belongs to, 0: of none */
+    size_t n;
+};
+
 /* A session and the ids in it. Zeroed storage with session set is an empty one. */
 struct crl_lane {
     struct crl_session *session;
-    struct crl_ids held; /* what the session holds */
-    uint64_t n_fed;      /* tokens computed so far */
+    struct crl_ids held;  /* what the session holds */
+    uint64_t *hash;       /* [held.n] of pictures: equal ids may stand for different ones */
+    size_t cap_hash;
+    uint64_t n_fed;       /* tokens computed so far */
 };
 
 /* n sessions of n_ctx positions each; crl_lanes_free releases them. */
@@ -19,11 +28,12 @@ enum crl_status crl_lanes_new(struct crl_lane **lanes, size_t n, struct crl_engi
 void crl_lanes_free(struct crl_lane *lanes, size_t n);
 
 /* One request: the session is to hold exactly ids[0..n), n > 0, and logits are wanted after tokens [from, n).
- * What it holds already is kept up to the first difference, or `from`. */
+ * What it holds already is kept up to the first difference of ids or pictures, or `from`. */
 struct crl_feed {
     struct crl_lane *lane;
     const int32_t *ids;
     size_t n, from;
+    struct crl_feed_sight sight; /* borrowed */
     size_t at; /* for the runner: tokens in the session */
 };
 

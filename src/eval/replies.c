@@ -29,6 +29,7 @@ struct seat {
     size_t task; /* question * samples + sample */
     struct crl_sampler *sampler;
     struct crl_ids ids; /* prompt and what was chosen */
+    struct crl_quiz_sight sight;
     size_t n_tok;       /* chosen */
     int32_t next;       /* by the last pass */
     struct crl_detok detok;
@@ -71,7 +72,7 @@ static enum crl_status sit_down(struct work *w, struct seat *s, struct crl_err *
     const struct crl_ids *prompt;
     struct crl_sampler_options sampling = w->o->sampling;
     struct crl_engine_info info;
-    enum crl_status st = CRL_OK;
+    enum crl_status st;
 
     s->task = w->next++;
     prompt = &w->quiz.prompt[s->task / w->samples];
@@ -79,7 +80,9 @@ static enum crl_status sit_down(struct work *w, struct seat *s, struct crl_err *
     sampling.seed += 0x9e3779b97f4a7c15u * (s->task + 1);
     crl_sampler_free(s->sampler);
     s->sampler = NULL;
-    st = crl_sampler_new(&s->sampler, &sampling, info.vocab, err);
+    crl_quiz_look_away(&s->sight);
+    st = crl_quiz_look(&w->quiz, s->task / w->samples, &s->sight, err);
+    if (!st) st = crl_sampler_new(&s->sampler, &sampling, info.vocab, err);
     s->ids.n = s->n_tok = s->text.len = s->piece.len = s->stopper.held.len = 0;
     s->stopper.stop = w->stop;
     s->stopper.n_stop = w->n_stop;
@@ -230,7 +233,8 @@ static enum crl_status step(struct work *w, struct crl_err *err)
         if (!s->busy && w->next < w->n_task) st = sit_down(w, s, err);
         if (!s->busy) continue;
         w->at[n] = s;
-        w->feed[n++] = (struct crl_feed){ &w->quiz.lane[i], s->ids.v, s->ids.n, s->ids.n - 1, 0 };
+        w->feed[n++] = (struct crl_feed){ &w->quiz.lane[i], s->ids.v, s->ids.n, s->ids.n - 1, s->sight.feed,
+                                        0 };
     }
     if (!st) st = crl_feed_run(w->quiz.engine, w->feed, n, on_row, w, err);
     for (size_t i = 0; i < n && !st; i++) {
@@ -432,6 +436,7 @@ static void tear_down(struct work *w)
     for (size_t i = 0; i < w->quiz.n_lane && w->seat; i++) {
         crl_sampler_free(w->seat[i].sampler);
         crl_ids_fini(&w->seat[i].ids);
+        crl_quiz_look_away(&w->seat[i].sight);
         crl_stopper_fini(&w->seat[i].stopper);
         crl_str_fini(&w->seat[i].text);
         crl_str_fini(&w->seat[i].piece);

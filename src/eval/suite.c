@@ -41,7 +41,7 @@ struct job {
     struct crl_choice_options choice;
     struct crl_reply_options reply;
     const char *format, *prompt, *by, *normalise, *metric, *extract;
-    size_t samples, pass_at, seed, sandbox_s, limit;
+    size_t samples, pass_at, seed, sandbox_s, limit, max_tiles;
     double temperature, top_p;
     char *path[PATHS_MAX]; /* joined with the folder, ours */
     size_t n_path;
@@ -75,6 +75,8 @@ static const struct member {
     { "template", QUIZZES, TEXT, false, offsetof(struct job, quiz.template) },
     { "prompt", QUIZZES, TEXT, false, offsetof(struct job, prompt) },
     { "without_images", QUIZZES, SWITCH, false, offsetof(struct job, quiz.without_images) },
+    { "images", QUIZZES, PATH, false, offsetof(struct job, quiz.images) },
+    { "max_tiles", QUIZZES, COUNT, false, offsetof(struct job, max_tiles) },
     { "skip_long", QUIZZES, SWITCH, false, offsetof(struct job, quiz.skip_long) },
     { "by", CHOICE, TEXT, false, offsetof(struct job, by) },
     { "normalise", CHOICE, TEXT, false, offsetof(struct job, normalise) },
@@ -191,6 +193,8 @@ static enum crl_status settle(struct job *j, const struct crl_suite_entry *e, st
         return wrong(e, "extract", "is no way to find an answer", err);
     if (j->samples > CRL_SAMPLES_MAX || j->pass_at > CRL_SAMPLES_MAX)
         return wrong(e, "samples", "is too large", err);
+    if (j->max_tiles > CRL_TILES_MAX) return wrong(e, "max_tiles", "is too large", err);
+    j->quiz.picture.max_tiles = (uint32_t)j->max_tiles;
     j->reply.samples = (unsigned)j->samples;
     j->reply.k = (unsigned)j->pass_at;
     j->reply.sandbox_s = (unsigned)j->sandbox_s;
@@ -372,6 +376,7 @@ enum crl_status crl_suite_spec_hash(const struct crl_suite *s, const struct crl_
     for (size_t i = 0; i < j.n_path && !st; i++) {
         struct crl_map map;
         if (j.path[i] == j.reply.programs) continue; /* written, not read */
+        if (j.path[i] == j.quiz.images) continue;    /* a folder */
         st = crl_map_open(&map, j.path[i], err);
         if (st) break;
         part[i] = crl_hash(map.data, map.size);
