@@ -12,7 +12,12 @@ of the tree holds (and where its naming is transformers' own, a second one by sa
 
 and the logits of all positions are compared with transformers in float32: relative error (norm of the
 difference over norm) at most 1e-4, and the same top token wherever the reference's margin exceeds 1e-4 of
-the position's largest logit. The mean log likelihood of the ids may differ by 1e-4 nats. --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL,
+the position's largest logit. The mean log likelihood of the ids may differ by 1e-4 nats. With a vocabulary
+that fits the small golden tokenizer the same configuration is asked multiple-choice questions,
+
+    corral eval choice out.crl --data choice.jsonl --by letter|option --prompt text|chat --json --items
+
+and the log likelihood of every option may differ by 1e-4 nats (of all its tokens together). --random adds configurations with drawn shapes. PROGRAM defaults to $CORRAL,
 then ./corral.
 
 Exit code: 0 all agree, 3 a difference, 1 a command failed, 77 the Python packages are missing.
@@ -34,6 +39,7 @@ try:
     import numpy as np
     import torch
     import transformers
+    from tokenizers import Tokenizer
     from transformers import Llama4ForConditionalGeneration
     import make_model
     import ref
@@ -128,6 +134,72 @@ def run_checkpoint(program, checkpoint, folder, label, runs):
     return bad
 
 
+QUESTIONS = [
+    dict(id="short", question="What is 2 + 2?", choices=["4", "the number five", "no"], answer=0),
+    dict(id="long", question="Größe, 中文? It was the best of times, it was the worst of times.", answer="B",
+         choices=["It was the age of wisdom, it was the age of foolishness.", "no <|eot|>", "a", "b"]),
+    dict(id="context", context="A passage\nof two lines.", question="True?", choices=["true", "false"], answer="false"),
+]
+
+
+def choice_prompt(tok, q, by, chat):
+    """the ids that corral's documentation promises for a question, and the replies whose likelihood is asked"""
+    plain = lambda text: tok[1].encode(text, add_special_tokens=False).ids
+    special = tok[0].token_to_id
+    head = lambda role: [special("<|header_start|>")] + plain(role) + [special("<|header_end|>")]
+    text = q["question"]
+    if by == "option" and not chat:
+        text = "Question: " + text
+    text = (q["context"] + "\n\n" if "context" in q else "") + text
+    if by == "letter":
+        text += "\n" + "\n".join(f"{chr(65 + i)}. {c}" for i, c in enumerate(q["choices"])) + "\nAnswer:"
+    elif not chat:
+        text += "\nAnswer:"
+    ids = [special("<|begin_of_text|>")]
+    if chat:
+        ids += head("user") + plain("\n\n" + text) + [special("<|eot|>")] + head("assistant") + plain("\n\n")
+    else:
+        ids += plain(text)
+    replies = [chr(65 + i) if by == "letter" else c for i, c in enumerate(q["choices"])]
+    return ids, [plain(("" if chat else " ") + r) for r in replies]
+
+
+def reference_likelihood(model, ids, reply):
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids + reply]), use_cache=False).logits[0, len(ids) - 1:-1].double()
+    return torch.log_softmax(logits, -1)[torch.arange(len(reply)), torch.tensor(reply)].sum().item()
+
+
+def run_choice(program, folder, name, case, seed):
+    """Likelihoods of options; 1 if any is too far off."""
+    tokenizer = os.path.join(HERE, "..", "golden", "tokenizer", "small", "tokenizer.json")
+    whole = Tokenizer.from_file(tokenizer)
+    # without the control tokens, whose names in a text would be taken for them
+    tok = whole, Tokenizer.from_str(json.dumps({**json.loads(whole.to_str()), "added_tokens": []}))
+    case = dict(case, fields=dict(case["fields"], vocab_size=whole.get_vocab_size()))
+    checkpoint, packed = os.path.join(folder, "choice"), os.path.join(folder, "choice.crl")
+    model = make_model.build_case(checkpoint, name, case, {}, seed)[1]
+    shutil.copy(tokenizer, checkpoint)
+    corral(program, "convert", checkpoint, packed, "--recipe", "bf16", "--quiet")
+    data, n, worst = os.path.join(folder, "choice.jsonl"), 0, 0.0
+    with open(data, "w") as f:
+        f.writelines(json.dumps(q) + "\n" for q in QUESTIONS)
+    for by in ("letter", "option"):
+        for prompt in ("text", "chat"):
+            doc = json.loads(corral(program, "eval", "choice", packed, "--data", data, "--by", by, "--prompt", prompt,
+                                    "--json", "--items", "--quiet"))
+            for q, item in zip(QUESTIONS, doc["items"]):
+                ids, replies = choice_prompt(tok, q, by, prompt == "chat")
+                mine = item["detail"]["log_likelihood"]
+                assert len(mine) == len(replies)
+                for x, reply in zip(mine, replies):
+                    worst, n = max(worst, abs(x - reference_likelihood(model, ids, reply))), n + 1
+    verdict = "ok" if n and worst <= TOLERANCE else "DIFFERS"
+    print(f"{name + '.' + str(seed) + ' choice':16s} {n:3d} options  likelihood off by {worst:.2e}  {verdict}", flush=True)
+    os.remove(packed)
+    return verdict != "ok"
+
+
 def run_case(program, folder, name, case, seed):
     case = {k: v for k, v in case.items() if k not in ("weights", "inside")}
     checkpoint, saved = os.path.join(folder, "checkpoint"), os.path.join(folder, "saved")
@@ -136,7 +208,7 @@ def run_case(program, folder, name, case, seed):
     if case.get("layout", "fused") == "fused":
         save_by_library(case, model, checkpoint, saved)
         bad += run_checkpoint(program, saved, folder, f"{name}.{seed} saved", runs)
-    return bad
+    return bad + run_choice(program, folder, name, case, seed)
 
 
 def main():
