@@ -364,8 +364,8 @@ static void print_result(const struct args *a, const struct crl_bench_result *r,
     }
     printf("read %.2f GB/s (best %.2f, spread %.1f%%; %.2f with requests ahead), int8 %.3f TOPS (%s, spread %.1f%%), "
            "float %.3f TFLOPS",
-           1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-9 * r->pull.median, 1e-12 * r->int8.median, r->int8_isa,
-           100 * r->int8.spread, 1e-12 * r->f32.median);
+           1e-9 * r->read.median, 1e-9 * r->read.high, 100 * r->read.spread, 1e-9 * r->pull.median,
+           1e-12 * r->int8.median, r->int8_isa, 100 * r->int8.spread, 1e-12 * r->f32.median);
     if (r->bf16.median > 0) printf(", bf16 %.3f TFLOPS", 1e-12 * r->bf16.median);
     printf("\n\n");
     print_speed("decode", r, &r->decode, "bandwidth", full);
