@@ -267,8 +267,10 @@ static enum crl_status open_journal(struct job *j, struct crl_ckpt *ck, const ch
         st =
             crl_fail(err, CRL_EFORMAT, "%s.partial: %zu extents are damaged, and their weights were given up",
                      path, atomic_load(&j->lost));
+    if (!st) st = crl_keeper_start(j->keeper, &j->crew, j->packer, consume, err);
+    /* the mark comes last: a source that has it and no journal beside the target could never be gone on with */
     if (!st && consume) st = crl_ckpt_consume_begin(ck, path, err);
-    return st ? st : crl_keeper_start(j->keeper, &j->crew, j->packer, consume, err);
+    return st;
 }
 
 /* --- all together ------------------------------------------------------------------------------------ */

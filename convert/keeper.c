@@ -254,6 +254,7 @@ enum crl_status crl_keeper_start(struct crl_keeper *k, struct crl_crew *crew, st
     k->consume = consume;
     if (!k->found) st = crl_out_resize(k->out, 0, err);
     if (!st && !k->found) st = crl_out_write(k->out, 0, k->header, HEADER, err);
+    if (!st && !k->found && consume) st = crl_out_sync(k->out, err);
     if (st) return st;
     if (pthread_create(&k->thread, NULL, write_on, k))
         return crl_fail(err, CRL_ENOMEM, "no thread for the journal");
