@@ -113,6 +113,9 @@ def main():
                 if os.path.exists(left):
                     os.remove(left)
     # one that is killed as soon as its journal has records, so that the last has work to take over
+    if consume and source == "source":
+        shutil.copytree("source", "copy")
+        source = "copy"
     for _ in range(20):
         run = subprocess.Popen(base + options + [source, "out.crl", "--resume"], stdout=subprocess.DEVNULL)
         journal = "out.crl.journal.partial"
@@ -129,6 +132,9 @@ def main():
             shutil.rmtree("copy", ignore_errors=True)
             shutil.copytree("source", "copy")
             source = "copy"
+            for left in ("out.crl.partial", "out.crl.journal.partial"):
+                if os.path.exists(left):
+                    os.remove(left)
     run = subprocess.run(base + options + [source, "out.crl", "--resume"], stdout=subprocess.PIPE, check=True)
     resumed += json.loads(run.stdout)["weights_resumed"] > 0
     if read("out.crl") != want:
